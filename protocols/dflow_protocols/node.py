@@ -449,15 +449,15 @@ class Node:
                 actions += self._registry.ask(now, self._mesh(now), source, message.run)
 
     def _observe(self, now: float, source: NodeId, delta: Delta, actions: list[Action | Changed]) -> None:
-        """Where a member stands in its runs. Nothing of an unknown run is stored before its status is here: then the
-        member says it again, as it does where it and this node do not know the same of a run."""
+        """Where a member stands in its runs. Nothing of an unknown run, or of another attempt, is stored before both
+        know the same of it: then the member says it again."""
         is_taken = True
         for heartbeat in self._heartbeats.take(source, delta):
             run = self.runs.get(heartbeat.run)
-            if run is None:
+            if run is None or (run.is_active and heartbeat.attempt > run.status.attempt):
                 is_taken = False
                 actions += self._registry.ask(now, self._mesh(now), source, heartbeat.run)
-            elif not run.is_active:
+            elif not run.is_active or heartbeat.attempt < run.status.attempt:
                 is_taken = False
                 if self._registry.is_due_again(now, self._mesh(now), heartbeat.run, source):
                     actions += self._registry.tell(now, source, heartbeat.run)

@@ -106,3 +106,21 @@ def test_a_mesh_that_shrinks_step_by_step_does_not_pause() -> None:
         world.at(world.now, Crash(index))
     finish(world, run, ENDS_S)
     assert told(world, "run.paused") == []
+
+
+def test_who_was_cut_off_when_a_run_began_again_begins_again_with_the_others() -> None:
+    """It knows of no failure, and goes on in the first attempt from where it is: what a person wanted to be rid of
+    would be copied from it as the best that there is."""
+    world, run = mesh(3, noise=NOISY, pipeline=steps(12))
+    world.run(3.0)
+    world.at(world.now, Split((2,), 8.0))
+    world.run(5.0)
+    world.stop(0, run)
+    world.run(2.0)
+    world.resume(0, run, from_start=True)
+    world.run(0.9)
+    alone = own_step(world, 2, run)
+    world.run(1.0)
+    assert [node(host).runs[run].status.attempt for host in world.hosts] == [1, 1, 1]
+    assert max(own_step(world, index, run) for index in range(3)) < alone
+    finish(world, run, ENDS_S)

@@ -62,6 +62,11 @@ class Checkpoints:
         found = {node for node, versions in said.items() if version in versions}
         return found | {self._state.me} if version in self.mine else found
 
+    def take(self, source: NodeId, put: CheckpointPut) -> None:
+        """A member says what it has on its disk; what it had in an earlier attempt may be gone."""
+        if put.attempt >= self._state.status.attempt:
+            self.learn(source, put.heads)
+
     def learn(self, source: NodeId, heads: tuple[Head, ...]) -> None:
         self.others[source] = heads[:MOST_HEADS]
         self.away.pop(source, None)
@@ -75,7 +80,7 @@ class Checkpoints:
     def tell(self, nodes: Iterable[NodeId], out: list[Action]) -> None:
         """Say what lies on this disk."""
         heads = sorted((header.head for header in self.mine.values()), key=preference)[:MOST_HEADS]
-        self._outbox.tell(sorted(nodes), CheckpointPut(self._state.id, tuple(heads)), out)
+        self._outbox.tell(sorted(nodes), CheckpointPut(self._state.id, self._state.status.attempt, tuple(heads)), out)
 
     # Writing --------------------------------------------------------------------------------------------------------
 

@@ -79,7 +79,8 @@ class AntiEntropy:
                 self._checkpoints.tell(mesh.living, out)
             failed = state.failures.of_step(state.me, step.number)
             if failed:
-                self._outbox.tell_all(mesh, FailurePut(state.id, failed[:RECORDS_A_MESSAGE]), out)
+                put = FailurePut(state.id, state.status.attempt, failed[:RECORDS_A_MESSAGE])
+                self._outbox.tell_all(mesh, put, out)
             if step.mine:
                 digest = digest_of(self._vouched_in(step).by(state.me))
                 self._outbox.tell(view.replicas, RecordsHeld(state.id, step.number, digest, ()), out)
@@ -202,7 +203,7 @@ class AntiEntropy:
         out: list[Action],
     ) -> None:
         """Who works on what, and the records that `source` has not read in these books yet."""
-        books, read = f"{mesh.incarnation}/{step.books}", known.read
+        books, read = f"{mesh.incarnation}/{self._state.status.attempt}/{step.books}", known.read
         place = read.end if read is not None and read.books == books else 0
         fresh = step.came_from(place) if records else []
         told = tuple(TaskClaim(unit, node) for unit, node in step.first_hand_claims(now)) if claims else ()

@@ -111,7 +111,7 @@ class Inbox:
                 self._stealing.take_grant(source, message, known)
             case StealRefuse():
                 self._stealing.take_refusal(now, mesh, source, message)
-            case FailurePut(failures=failures):
+            case FailurePut(attempt=attempt, failures=failures) if attempt == run.status.attempt:
                 self._learn_failures(source, failures)
                 self._quarantine.judge(now, mesh, out)
             case BucketPut(step=number, records=held, claims=claims, page=page) if self._state.is_near(number):
@@ -129,8 +129,8 @@ class Inbox:
                 self._take_header(message)
             case RosterPut(roster=roster) if self._state.is_near(roster.step):
                 run.step(roster.step).take_roster(roster)
-            case CheckpointPut(heads=heads):
-                self._checkpoints.learn(source, heads)
+            case CheckpointPut():
+                self._checkpoints.take(source, message)
             case Keep(shards=shards):
                 run.keep(shards, source)
                 self._anti_entropy.keep_promises(now, mesh, out)
@@ -138,8 +138,8 @@ class Inbox:
                 run.holdings.credit(source, shards)
             case Bring() | Brought():
                 self._relaying.take(now, mesh, source, message)
-            case RecordsHeld() | RecordsAsk() | ClaimPut() | BucketPut() | SealAck() | RosterPut():
-                pass  # of a step that this node keeps no books of
+            case RecordsHeld() | RecordsAsk() | ClaimPut() | BucketPut() | SealAck() | RosterPut() | FailurePut():
+                pass  # of a step that this node keeps no books of, or of another attempt
             case BucketGet() | HeaderGet():
                 pass  # questions
             case _:

@@ -163,7 +163,7 @@ class Outcomes:
 
     def _tell_failure(self, now: float, mesh: MeshView, failure: Failure, out: list[Action]) -> None:
         if failure.attempt <= Failures.ANY_ERROR:  # more would say nothing new
-            self._outbox.tell_all(mesh, FailurePut(self._state.id, (failure,)), out)
+            self._outbox.tell_all(mesh, FailurePut(self._state.id, self._state.status.attempt, (failure,)), out)
         self._put_claims(now, mesh, out)
         self._quarantine.judge(now, mesh, out)
 

@@ -136,7 +136,7 @@ class Run:
         backlog, pinned = self.stealing.backlog(), state.catch_up.pinned
         versions = state.versions
         said = state.ability.withdrawn, pinned, versions.everywhere.get(state.me, 0), versions.entered.get(state.me, 0)
-        return Heartbeat(state.id, mine, head, holder, backlog, *said)
+        return Heartbeat(state.id, mine, head, holder, backlog, *said, state.status.attempt)
 
     def summary(self) -> dict[str, Any]:
         """What people are told of the run."""
@@ -166,7 +166,7 @@ class Run:
             if self.inbox.take(now, mesh, source, message, out):
                 self.state.revision.bump()
         elif isinstance(message, CheckpointPut):
-            self.checkpoints.learn(source, message.heads)
+            self.checkpoints.take(source, message)
             self.checkpoints.retire(mesh, out)
         return out
 

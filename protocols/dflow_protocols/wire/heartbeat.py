@@ -22,6 +22,7 @@ class Heartbeat:
     pinned: Head | None = None  # the version that the sender copies, or goes on from to reach the others
     everywhere: int = 0  # steps done in the newest version that all on duty hold, as they told the sender
     entered: int = 0  # steps done in the version that the sender copied or loaded last: it made all that follow
+    attempt: int = 0  # of the run, as the sender knows it
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -319,6 +319,7 @@ class StealRefuse:
 @dataclass(frozen=True, slots=True)
 class FailurePut:
     run: RunId
+    attempt: int  # of the run, in which these happened
     failures: tuple[Failure, ...]
 
 
@@ -415,6 +416,7 @@ class CheckpointPut:
     """All versions of the run that the sender has on its disk, whole as far as it knows. None is an answer too."""
 
     run: RunId
+    attempt: int  # of the run: one that begins at version 0 removes what the one before saved
     heads: tuple[Head, ...]
 
 

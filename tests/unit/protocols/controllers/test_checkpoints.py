@@ -28,7 +28,7 @@ def test_what_lies_on_the_disk_is_told_best_first() -> None:
     """Who hears only the first of many still hears the best."""
     run, checkpoints = kept(ONE, TWO)
     checkpoints.tell([who(3), who(2), who(1)], run.out)
-    told = CheckpointPut(RUN, (TWO.head, ONE.head))
+    told = CheckpointPut(RUN, 0, (TWO.head, ONE.head))
     assert run.told(CheckpointPut) == [(who(2), told), (who(3), told)]
 
 
@@ -209,7 +209,7 @@ def test_a_checkpoint_that_cannot_be_brought_back_is_passed_over_and_its_story_t
     assert checkpoints.best is None
     assert checkpoints.is_lost
     assert checkpoints.story == "step 1: torn"
-    assert run.told(CheckpointPut) == [(who(node), CheckpointPut(RUN, ())) for node in (2, 3)]
+    assert run.told(CheckpointPut) == [(who(node), CheckpointPut(RUN, 0, ())) for node in (2, 3)]
 
 
 def test_what_a_member_had_that_is_gone_is_remembered_until_it_speaks_again() -> None:

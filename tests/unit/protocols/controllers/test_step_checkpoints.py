@@ -143,7 +143,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_next_older_one_taken() -> None:
     out = run.broke(1.0, around(1, 2), begin(run, 1.0), Failed("damaged", "step-000003/x: ends too early"))
     assert "checkpoint.refused" in reported(out)
     heads = (V[2].head, V[1].head)
-    assert Send(OTHER, CheckpointPut(RUN, heads)) in out
+    assert Send(OTHER, CheckpointPut(RUN, 0, heads)) in out
     wrong = Done((Made("load", tuple((name, ref) for name, ref in V[1].state)),))
     out = run.finished(2.0, around(1), begin(run, 2.0), wrong)
     assert "checkpoint.refused" in reported(out)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dflow_protocols.events import CancelRequested, Drop, Report, Restored, ResumeRequested, Send
-from dflow_protocols.names import NodeId, Partition, TaskKey, run_id
+from dflow_protocols.names import NodeId, Once, Partition, TaskKey, run_id
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.run_state.calls import FreeSlots
@@ -17,7 +17,7 @@ from dflow_protocols.runs.registry import Registry
 from dflow_protocols.simulator.toy import warm_then_two
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.versions.saved import Place, Saved
-from dflow_protocols.wire.steps import RunPut, RunStates
+from dflow_protocols.wire.steps import CheckpointPut, Failure, FailurePut, RunPut, RunStates
 from dflow_protocols.work import SaveWork
 from tests.unit.protocols.books import version
 
@@ -135,3 +135,18 @@ def test_to_resume_a_run_makes_no_other_one_go(monkeypatch: pytest.MonkeyPatch) 
     known.resume(0.0, AROUND, ResumeRequested(1, NAME))
     assert known.runs.keys() == {_cancelled("1").run, NAME}
     assert known.runs[NAME].is_active
+
+
+def test_what_was_said_in_an_earlier_attempt_counts_in_none_after_it() -> None:
+    """A frame may come late: a failure that was mended would end the run again, and a disk that was cleared would be
+    waited for."""
+    late = FailurePut(NAME, 0, (Failure(TaskKey(0, "init", Once("init")), PEER, 1, "user", "aa" * 32, "no server"),))
+    known = Registry(ME, [Restored(runs.dump(replace(ACTIVE, attempt=1)))], (), (), 0.0, None)
+    run = known.runs[NAME]
+    run.take(1.0, AROUND, PEER, late)
+    run.take(1.0, AROUND, PEER, CheckpointPut(NAME, 0, (ONE.head,)))
+    assert (run.state.failures.known, run.checkpoints.others) == ({}, {})
+    run.take(1.0, AROUND, PEER, replace(late, attempt=1))
+    run.take(1.0, AROUND, PEER, CheckpointPut(NAME, 1, (ONE.head,)))
+    assert len(run.state.failures.known) == 1
+    assert run.checkpoints.others == {PEER: (ONE.head,)}

@@ -56,10 +56,10 @@ def test_a_claim_ends_with_the_word_that_it_failed_and_not_with_a_repetition_of_
     told = Failure(UNIT, midway.peer, 1, "engine", "aa" * 32, "it died")
     midway.tell(ClaimPut(midway.run, 0, (UNIT,)))
     assert midway.peer in run.state.step(0).claimants(midway.now, UNIT)
-    midway.tell(FailurePut(midway.run, (told,)))
+    midway.tell(FailurePut(midway.run, 0, (told,)))
     assert midway.peer not in run.state.step(0).claimants(midway.now, UNIT)
     midway.tell(ClaimPut(midway.run, 0, (UNIT,)))
-    midway.tell(FailurePut(midway.run, (told,)))
+    midway.tell(FailurePut(midway.run, 0, (told,)))
     assert midway.peer in run.state.step(0).claimants(midway.now, UNIT)
 
 
@@ -103,7 +103,7 @@ def test_what_failed_before_a_run_was_resumed_does_not_count_after_it() -> None:
     """Also at a node that never heard that the run had failed: the cause may be mended."""
     midway = Midway()
     run = midway.node.runs[midway.run]
-    midway.tell(FailurePut(midway.run, (Failure(UNIT, midway.peer, 1, "user", "aa" * 32, "it died"),)))
+    midway.tell(FailurePut(midway.run, 0, (Failure(UNIT, midway.peer, 1, "user", "aa" * 32, "it died"),)))
     assert run.state.failures.known
     midway.tell(replace(run.status, attempt=1))
     assert midway.node.runs[midway.run].status.attempt == 1

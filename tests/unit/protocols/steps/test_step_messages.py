@@ -326,9 +326,9 @@ def test_failures_that_a_member_tells_of_itself_end_the_run(midway: Midway) -> N
         TaskFailure(parts("p0"), midway.peer, attempt, "user", "d" * 64, "division by zero") for attempt in (1, 2)
     )
     hearsay = tuple(replace(failure, node=who(9)) for failure in failures)
-    midway.tell(FailurePut(midway.run, (*hearsay, failures[0])))
+    midway.tell(FailurePut(midway.run, 0, (*hearsay, failures[0])))
     assert midway.node.runs[midway.run].is_active
-    actions = midway.tell(FailurePut(midway.run, failures[1:]))
+    actions = midway.tell(FailurePut(midway.run, 0, failures[1:]))
     run = midway.node.runs[midway.run]
     assert run.summary()["state"] == runs.FAILED
     assert run.summary()["error"] == "0/roll/p0 failed: division by zero"
