@@ -32,7 +32,8 @@ class Adaptation(Checker):
             if found != began:
                 raise self.broken(f"version 0 at {host.name} has the weights {found}, not {began}", "weights_follow")
             return
-        seals = state.step(own.step - 1).seals
+        step = state.steps.get(own.step - 1)
+        seals = {} if step is None else step.seals
         update = seals.get(SealId(own.seal))
         if parent is None or update is None:
             return  # it was copied, and what led to it is not known here
