@@ -74,7 +74,8 @@ def _what(span: Span) -> tuple[int, bool, int | None]:
 
 
 def _group(group: Sequence[Span], across: Scale, begin: float, y: float, palette: Palette) -> Iterator[Shape]:
-    """Each task, and on the longest of them their step: `7←5` where it samples from version 5."""
+    """Each task, and their step: `7←5` where it samples from version 5. On the longest of them, or where that is too
+    short over all."""
 
     def ends(span: Span) -> tuple[float, float]:
         return across(max(span.begin - begin, 0.0)), across(min(span.end - begin, across.high))
@@ -86,6 +87,9 @@ def _group(group: Sequence[Span], across: Scale, begin: float, y: float, palette
         title = f"{span.step}/{span.stage}/{span.part} on {span.node}: {span.seconds:.3g} s{from_version}"
         yield Rect(x, y + 1, max(until - x, 0.6), LANE - 2, palette.style(span.name), title)
     label = f"{step}←{source}" if span.behind else f"{step}"
-    x, until = max(map(ends, group), key=lambda of: of[1] - of[0])
-    if until - x >= LEAST_LABEL * len(label):
-        yield Text((x + until) / 2, y + LANE - 6, label, "inside", "middle")
+    longest = max(map(ends, group), key=lambda of: of[1] - of[0])
+    over_all = min(map(ends, group))[0], max(map(ends, group))[1]
+    for (x, until), style in ((longest, "inside"), (over_all, "over")):
+        if until - x >= LEAST_LABEL * len(label):
+            yield Text((x + until) / 2, y + LANE - 6, label, style, "middle")
+            return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dflow_cli.report.page.overlap import STEPS, overlap
-from dflow_cli.report.page.shapes import Palette, Picture
+from dflow_cli.report.page.shapes import Palette, Picture, Text
 from dflow_cli.report.spans import spans_of
 from tests.unit.cli.report.made import task
 from tests.unit.cli.report.page.test_drawings import node, rects, texts
@@ -40,6 +40,20 @@ def test_rollouts_ahead_show_their_step_and_their_version() -> None:
     first = rects(picture, "s0")[0]
     assert first.title == "4/roll/p0 on n0: 1 s, from version 2"
     assert len(rects(picture, "s0")) == 2 * STEPS
+
+
+def test_a_step_is_named_however_short_its_tasks_are() -> None:
+    """Once, over all of them."""
+    rows = [row for step in range(4) for row in tasks_of_step(step, 1) if row["stage"] == "learn"]
+    rows += [
+        task(f"{step + 1}/roll/p{at}", "n0", 4.0 * step + at / 50, 4.0 * step + (at + 0.5) / 50, samples_from=step)
+        for step in range(4)
+        for at in range(50)
+    ]
+    picture = overlap(spans_of(rows, (), {}), [node("n0"), node("n1")], PALETTE)
+    assert picture is not None
+    over = [shape.text for shape in picture.shapes if isinstance(shape, Text) and shape.style == "over"]
+    assert over == ["1←0", "2←1", "3←2", "4←3"]
 
 
 def test_a_run_in_which_nothing_was_ahead_has_no_such_picture() -> None:
