@@ -6,7 +6,7 @@ most so many behind (`async`). A row each:
 
     roll_s, learn_s  seconds of a step that the device of a sampler, and of a learner, is at work
     step_s           mean seconds from one version to the next, the first step and the last one left out
-    idle             the share of a step in which the samplers' devices, and the learners', compute nothing
+    idle             the share of a step in which the slots of samplers, and of learners, do nothing, as daemons count
     load             of the machine, when the run ended
 
 Nothing can be faster than the longer of the two. What is on top: seals, copies, sums, and an update on every host.
@@ -30,6 +30,7 @@ from tests.support.toy import toy_pipeline
 
 SAMPLER, LEARNER = "sampler", "learner"  # roles; `trainer` is every node's
 HOSTS = {SAMPLER: 2, LEARNER: 2}
+IDLE = {SAMPLER: "sampler_idle_frac", LEARNER: "trainer_idle_frac"}  # in rows of steps
 PARTITIONS, LEAVES = 16, 16
 OVERHEAD = 1.05  # of the longer of both
 QUICK = {"steps": 6, "roll_s": 1.0, "learn_s": 0.8}
@@ -70,7 +71,8 @@ def spec(steps: int, lag: int, max_staleness: int, roll_s: float, learn_s: float
     return replace(pipeline, lag=lag, stages=stages)
 
 
-def attempt(folder: Path, pipeline: Pipeline, roll_s: float, learn_s: float) -> Outcome:
+def told(folder: Path, pipeline: Pipeline) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What the daemons tell of a run of it: rows of steps, and tasks."""
     mesh = Mesh(folder, sum(HOSTS.values()))
     roles = [role for role, count in HOSTS.items() for _ in range(count)]
     for node, role in zip(mesh.nodes.values(), roles, strict=True):
@@ -80,16 +82,22 @@ def attempt(folder: Path, pipeline: Pipeline, roll_s: float, learn_s: float) -> 
         asked = mesh.running()[0]
         run = mesh.submit(asked, pipeline)
         ended(mesh, run)
-        rows: list[dict[str, Any]] = mesh.ask(asked, "metrics", run=run)["rows"]
+        return mesh.ask(asked, "metrics", run=run)["rows"], mesh.ask(asked, "tasks", run=run)["tasks"]
+
+
+def attempt(folder: Path, pipeline: Pipeline, roll_s: float, learn_s: float) -> Outcome:
+    rows, _ = told(folder, pipeline)
     step_s = statistics.mean(row["step_s"] for row in rows[1:-1])
-    busy = {SAMPLER: roll_s, LEARNER: learn_s}
     return Outcome(
         pipeline.lag,
         pipeline.max_staleness,
         roll_s,
         learn_s,
         round(step_s, 3),
-        {role: round(1 - seconds / step_s, 3) for role, seconds in busy.items()},
+        {
+            role: round(statistics.mean(row[name] for row in rows[1:-1] if name in row), 3)
+            for role, name in IDLE.items()
+        },
         round(os.getloadavg()[0], 2),
     )
 

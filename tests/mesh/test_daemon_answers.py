@@ -58,7 +58,8 @@ def test_metrics_have_the_names_that_people_know(mesh: Mesh, run: str) -> None:
         assert {"reward_mean", "reward_std", "frac_groups_zero_std", "grad_norm", "tokens_per_s"} <= row.keys()
         assert {"roll", "score", "adv", "learn", "learn.reduce", "learn.apply"} == row["seconds"].keys()
         assert 0.0 <= row["mesh_s"] <= row["step_s"]
-        assert 0.0 <= row["idle_frac"] <= 1.0
+        idle = row["idle_frac"], row["sampler_idle_frac"], row["trainer_idle_frac"]
+        assert all(0.0 <= share <= 1.0 for share in idle), idle
     assert [row["step"] for row in mesh.ask(mesh.nodes["n2"], "metrics", run=run, since_step=2)["rows"]] == [2, 3]
 
 
