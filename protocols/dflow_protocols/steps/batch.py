@@ -127,7 +127,4 @@ def gradient_slices(view: StepView, batch: Batch) -> tuple[Slice, ...]:
 
 def slice_records(view: StepView, batch: Batch) -> tuple[Record | None, ...]:
     """Per slice, in order, the acceptable record that counts."""
-    inputs = (view.trains.id, batch.manifest.id)
-    return tuple(
-        view.step.gradient(batch.training.stage, chunks, inputs, view.counts) for chunks in gradient_slices(view, batch)
-    )
+    return view.reduced(batch.training, gradient_slices(view, batch), batch.manifest.id)

@@ -1,4 +1,5 @@
-"""Progress: how far a step's partitions and leaves are at one node, kept as its books and its shards' holders change.
+"""Progress: how far a step's partitions, leaves and slices are at one node, kept as its books and its shards' holders
+change.
 
 All of it is derived: which records count, which have too few holders, how far each partition's chain is. A partition is
 derived again when one of its records came, or when somebody came to hold what such a record names or ceased to; all
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 
 from ..journal import UNREAD, Journal
-from ..names import Block, NodeId, Partition, RecordId
+from ..names import Block, NodeId, Partition, RecordId, Slice
 from ..pipeline.plan import Chain
 from ..shards.holdings import Holdings
 from ..wire.steps import Record
@@ -72,6 +73,22 @@ class Covered:
             self.leaves -= Counter(block.leaves)
 
 
+class Reduced:
+    """The slices of one training's gradient whose records read `inputs`. `made`: of each slice, in order, the record
+    that counts."""
+
+    def __init__(self, stage: str, inputs: tuple[str, ...], slices: tuple[Slice, ...]) -> None:
+        self.stage, self.inputs, self.slices = stage, inputs, slices
+        self.made: list[Record | None] = [None] * len(slices)
+        self._places = {part: place for place, part in enumerate(slices)}
+
+    def take(self, part: Slice, record: Record | None) -> None:
+        """This is the record that counts now."""
+        place = self._places.get(part)
+        if place is not None:
+            self.made[place] = record
+
+
 class Progress:
     """Of one step at one node. `follow` brings it up to date. `lost`: records of partitions that do not count; `thin`:
     partitions of which some shard has holders beside this node, but too few."""
@@ -81,6 +98,7 @@ class Progress:
         self.thin: dict[Partition, None] = {}
         self._chains: dict[tuple[str, tuple[str, ...]], ChainProgress] = {}
         self._covered: dict[tuple[str, tuple[str, ...]], Covered] = {}
+        self._reduced: dict[tuple[str, tuple[str, ...]], Reduced] = {}
         self._read = UNREAD, UNREAD  # of the books, of the holders
         self._living: frozenset[NodeId] = frozenset()
         self._copies = 0
@@ -106,6 +124,9 @@ class Progress:
             elif isinstance(part, Block):
                 for covered in self._covered.values():
                     covered.take(part, step.gradient(covered.stage, part, covered.inputs, counts) is not None)
+            elif isinstance(part, Slice):
+                for reduced in self._reduced.values():
+                    reduced.take(part, step.gradient(reduced.stage, part, reduced.inputs, counts))
 
     def of(self, step: Step, chain: Chain, sources: tuple[str, ...], counts: Counts) -> ChainProgress:
         """How far a chain is, if its records read what is named so: versions, or parameters."""
@@ -128,9 +149,20 @@ class Progress:
                     covered.take(part, step.gradient(stage, part, inputs, counts) is not None)
         return self._covered[stage, inputs].leaves.keys()
 
+    def slices(
+        self, step: Step, stage: str, slices: tuple[Slice, ...], inputs: tuple[str, ...], counts: Counts
+    ) -> tuple[Record | None, ...]:
+        """Of each of these slices, which are all of a training's, the record that counts, if it read these."""
+        if (stage, inputs) not in self._reduced:
+            reduced = self._reduced[stage, inputs] = Reduced(stage, inputs, slices)
+            for part in slices:
+                reduced.take(part, step.gradient(stage, part, inputs, counts))
+        return tuple(self._reduced[stage, inputs].made)
+
     def _begin_anew(self) -> None:
         self._chains.clear()
         self._covered.clear()
+        self._reduced.clear()
         self.lost.clear()
         self.thin.clear()
 

@@ -14,7 +14,7 @@ from ..claiming.ability import Ability, Offers
 from ..claiming.deal import Slots, deal, homes
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
-from ..names import MANIFEST, Block, Coefficients, NodeId, Partition, SealId, TaskKey, VersionId
+from ..names import MANIFEST, Block, Coefficients, NodeId, Partition, SealId, Slice, TaskKey, VersionId
 from ..pipeline.plan import Chain, StepPlan, Training
 from ..ranges import State
 from ..rendezvous import ranked
@@ -142,6 +142,10 @@ class StepView:
     def covered(self, training: Training, manifest: SealId) -> Set[int]:
         """The leaves of a training that lie in a block which counts, if it read this manifest."""
         return self.progress.leaves(self.step, training.stage, (self.trains.id, manifest), self.counts)
+
+    def reduced(self, training: Training, slices: tuple[Slice, ...], manifest: SealId) -> tuple[Record | None, ...]:
+        """Of each slice of a training's gradient the record that counts, if it read this manifest."""
+        return self.progress.slices(self.step, training.stage, slices, (self.trains.id, manifest), self.counts)
 
     @property
     def training(self) -> Training | None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dflow_protocols.events import Action
-from dflow_protocols.names import MANIFEST, Partition, chunk_count
+from dflow_protocols.names import MANIFEST, Partition, Slice, chunk_count
 from dflow_protocols.steps.progress import Progress
 from dflow_protocols.steps.sealing import is_missed, sealed_chains
 from dflow_protocols.steps.step import MAX_PER_TASK
@@ -23,7 +23,15 @@ BLOCKS = [
     for block in ("b0-1", "b1-2", "b0-2", "b2-4", "b0-4")
     for reads in (READS, (ZERO.id, "n" * 64))
 ]
-RECORDS = [*(each for p in range(3) for take in "ab" for each in finished_partition(p, take=take)), *BLOCKS]
+SLICES = (Slice(0, 1), Slice(1, 2))
+REDUCED = [
+    record("learn", str(part), reads, shard(f"{part}/{reads[1]}/{take}"))
+    for part in SLICES
+    for reads in (READS, (ZERO.id, "n" * 64))
+    for take in "ab"
+]
+PARTITIONS = [each for p in range(3) for take in "ab" for each in finished_partition(p, take=take)]
+RECORDS = [*PARTITIONS, *BLOCKS, *REDUCED]
 SHARDS = [record.shards[0] for record in RECORDS]
 
 changes = st.one_of(
@@ -83,6 +91,7 @@ def facts(at: StepView) -> tuple[object, ...]:
         {name for name in at.progress.lost if name in at.step.by_id},
         sorted(part.index for part in at.progress.thin),
         set(at.progress.leaves(at.step, "learn", READS, at.counts)),
+        at.progress.slices(at.step, "learn", SLICES, READS, at.counts),
     )
 
 
@@ -112,6 +121,22 @@ def test_a_leaf_is_covered_while_a_block_that_read_this_manifest_counts() -> Non
     at.holdings.failed(at.now, shard("sum").id, (0, 1), [who(2)], [])
     assert covered(at) == {1}
     assert covered(later(at, 1.0, living=(1, 3))) == set()
+
+
+def test_a_slice_is_made_while_a_record_that_read_this_manifest_counts() -> None:
+    """Of several the smallest counts, as anywhere; what nobody holds any more is summed again."""
+    at = view()
+    two = [record("learn", "s0-1", READS, shard(take)) for take in "ab"]
+    learn(at, *two, record("learn", "s1-2", (ZERO.id, "n" * 64), shard("other")), holders=(2,))
+    first, second = sorted(two, key=lambda each: each.id)
+
+    def made(at: StepView) -> tuple[Record | None, ...]:
+        return at.progress.slices(at.step, "learn", SLICES, READS, at.counts)
+
+    assert made(at) == (first, None)
+    at.holdings.failed(at.now, first.shards[0].id, (0, 1), [who(2)], [])
+    assert made(at) == (second, None)
+    assert made(later(at, 1.0, living=(1, 3))) == (None, None)
 
 
 def test_a_partition_is_thin_while_another_member_alone_holds_what_it_made() -> None:
