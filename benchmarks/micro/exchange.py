@@ -1,14 +1,14 @@
 """How fast is a gradient summed among nodes, and how soon after a death, beside PyTorch's all-reduce over gloo?
 
 Real daemons with emulated engines, whose gradients are drawn, and summed, divided and applied in earnest, one run of
-one update after the other; and as many processes that sum as large a vector by gloo. Both in turns, on loopback or,
-with `mbit`, on hosts of their own with links so wide; medians over rounds. A row a turn:
+three updates after the other; and as many processes that sum as large a vector three times by gloo. The first of the
+three does not count: it makes links and touches memory. Both in turns, on loopback or, with `mbit`, on hosts of their
+own with links so wide; medians over rounds. A row a turn:
 
     exchange_s   ours: from the end of the last block of gradients to when every node has all reduced slices and begins
                  to apply them, the seal of them included; where nodes have different numbers of leaves the others have
                  fetched by then what there was. gloo: from a barrier to the end of the all-reduce of the slowest
-    cpu_s        processor seconds of all processes together; ours: of the whole run, drawing gradients and applying
-                 included
+    cpu_s        processor seconds of all processes together in that time; ours: to the nearest twentieth of a second
 
 Then one of five dies by `kill -9` in the middle: `next_s` is from then to the next update that all others have. gloo's
 processes that live get an error, or wait for as long as its timeout says (30 minutes without a setting, as the manual
@@ -29,7 +29,8 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from threading import Event, Thread
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 
@@ -38,6 +39,7 @@ from benchmarks.mesh_bytes import without_stealing
 from benchmarks.scaling.measured import cpu_s
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.simulator.toy import with_bfloat16
+from dflowd.boot.facts import memory_of_host
 from tests.support.hosts import enter, lacks
 from tests.support.mesh import Mesh
 from tests.support.sites import HostMesh
@@ -46,7 +48,12 @@ from tests.support.toy import toy_pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"nodes": (2,), "parameters": 16_000_000, "rounds": 2, "killed": 0}
-GLOO_ROUNDS = 3  # all-reduces of a turn; the first makes links and touches memory
+SUMS = 3  # updates or all-reduces of a turn; the first makes links and touches memory
+ROOM_A_PARAMETER = 46  # bytes of a store (docs/operations.md)
+LEAST_ROOM = 64 << 20  # bytes
+MOST_OF_MEMORY = 0.75  # of what this machine has free, for all stores
+LOOK_S = 0.5  # between two questions whether a run goes on, each of which all daemons answer
+SAMPLE_S = 0.05  # between two looks at the processor time of all processes
 GOAL = 0.8
 GLOO_S = 300.0
 HANG_S = 60.0  # after which who waits for a dead peer is said to hang
@@ -99,7 +106,7 @@ class Group:
 
 def by_gloo(mesh: Mesh, folder: Path, size: int, parameters: int) -> dict[str, float]:
     """The median all-reduce of a group, as long as its slowest process takes."""
-    group = Group(mesh, folder, f"meet-{time.time_ns()}", size, parameters, GLOO_ROUNDS)
+    group = Group(mesh, folder, f"meet-{time.time_ns()}", size, parameters, SUMS)
     said = [[row for row in rows if row["event"] == "ended"][1:] for rows in group.ended()]
     if not all(said):
         raise RuntimeError("a process that sums by gloo failed")
@@ -110,30 +117,67 @@ def by_gloo(mesh: Mesh, folder: Path, size: int, parameters: int) -> dict[str, f
     }
 
 
-def pipeline(nodes: int, parameters: int, gradient: str) -> Pipeline:
-    """One update, a leaf a node where that is a power of two; no checkpoint."""
-    leaves = 1 << (nodes - 1).bit_length()
-    toy = toy_pipeline(1, leaves, leaves, parameters, generate_s=0.02)
+def leaves_of(nodes: int) -> int:
+    """A leaf a node where that is a power of two."""
+    return 1 << (nodes - 1).bit_length()
+
+
+def pipeline(nodes: int, parameters: int, gradient: str, updates: int) -> Pipeline:
+    """So many updates without a checkpoint."""
+    toy = toy_pipeline(updates, leaves_of(nodes), leaves_of(nodes), parameters, generate_s=0.02)
     chosen = toy if gradient == "float32" else with_bfloat16(toy)
     return Pipeline.from_dict({**chosen.to_dict(), "checkpoint": {"every": 0}})
 
 
 def by_mesh(mesh: Mesh, parameters: int, gradient: str, nonce: str) -> dict[str, float]:
-    """One run of one update."""
+    """One run of SUMS updates."""
     nodes = mesh.running()
-    before_s = processor_s(mesh)
-    run = mesh.submit(nodes[0], pipeline(len(nodes), parameters, gradient), nonce)
-    state = ended(mesh, run)["state"]
+    with Meter(mesh) as meter:
+        run = mesh.submit(nodes[0], pipeline(len(nodes), parameters, gradient, SUMS), nonce)
+        while mesh.ask(nodes[0], "run", run=run)["state"] == "active":
+            time.sleep(LOOK_S)
+        state = ended(mesh, run)["state"]
     if state != "done":
         raise RuntimeError(f"the run ended as {state}\n{mesh.story()}")
-    rows = mesh.ask(nodes[0], "tasks", run=run)["tasks"]
+    rows = [row for row in mesh.ask(nodes[0], "tasks", run=run)["tasks"] if row["stage"] == "learn"]
+    spans = [exchange([row for row in rows if row["id"].startswith(f"{step}/")]) for step in range(1, SUMS)]
+    return {
+        "exchange_s": statistics.median(end - began for began, end in spans),
+        "cpu_s": statistics.median(meter.between(*span) for span in spans),
+    }
+
+
+def exchange(rows: list[Row]) -> tuple[float, float]:
+    """When the last block of an update was done, and when all nodes began to apply it."""
     parts: dict[str, list[Row]] = {}
     for row in rows:
-        if row["stage"] == "learn":
-            parts.setdefault(row["id"].rpartition("/")[2][0], []).append(row)  # blocks, slices, applying
-    began = max(row["ended"] for row in parts["b"])
-    exchange_s = max(row["started"] for row in parts["a"]) - began
-    return {"exchange_s": exchange_s, "cpu_s": processor_s(mesh) - before_s}
+        parts.setdefault(row["id"].rpartition("/")[2][0], []).append(row)  # blocks, slices, applying
+    return max(row["ended"] for row in parts["b"]), max(row["started"] for row in parts["a"])
+
+
+class Meter(Thread):
+    """Processor seconds of a mesh's processes as time goes on."""
+
+    def __init__(self, mesh: Mesh) -> None:
+        super().__init__(daemon=True)
+        self._mesh, self._is_over = mesh, Event()
+        self._seen: list[tuple[float, float]] = []
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._is_over.wait(SAMPLE_S):
+            self._seen.append((time.time(), processor_s(self._mesh)))
+
+    def between(self, began: float, end: float) -> float:
+        first, last = (min(self._seen, key=lambda seen: abs(seen[0] - at)) for at in (began, end))
+        return last[1] - first[1]
 
 
 def processor_s(mesh: Mesh) -> float:
@@ -141,9 +185,11 @@ def processor_s(mesh: Mesh) -> float:
 
 
 @contextmanager
-def made_mesh(folder: Path, nodes: int, mbit: int, fabric: str) -> Iterator[Mesh]:
-    """On loopback, or on hosts with links of `mbit` Mbit/s; its members are stable."""
-    extra = "[engine]\nslots = 1"
+def made_mesh(folder: Path, nodes: int, parameters: int, mbit: int, fabric: str) -> Iterator[Mesh]:
+    """On loopback, or on hosts with links of `mbit` Mbit/s; its members are stable. Their stores have the room that a
+    trainer needs, as far as this machine has memory for all: with less, shards lie on disk."""
+    room = min(ROOM_A_PARAMETER * parameters, int(MOST_OF_MEMORY * memory_of_host()["available"] / nodes))
+    extra = f"[engine]\nslots = 1\n[shards]\nmemory_limit = {max(room, LEAST_ROOM)}"
     mesh = HostMesh(folder, nodes, extra) if mbit else Mesh(folder, nodes, extra)
     for node in without_stealing(mesh).nodes.values():
         node.environment["DFLOWD_TRUST_FABRIC"] = fabric
@@ -157,7 +203,7 @@ def made_mesh(folder: Path, nodes: int, mbit: int, fabric: str) -> Iterator[Mesh
 def mesh_death(mesh: Mesh, parameters: int, gradient: str) -> dict[str, float]:
     """Seconds from the kill of a daemon whose slices are being summed to the update of all others."""
     asked, victim = mesh.running()[0], mesh.running()[-1]
-    run = mesh.submit(asked, pipeline(len(mesh.running()), parameters, gradient), "killed")
+    run = mesh.submit(asked, pipeline(len(mesh.running()), parameters, gradient, 1), "killed")
     mesh.until(lambda: running_tasks(mesh, run, "learn", "s", since_step=0), HIT_S)
     killed_s = time.time()
     strike(mesh, victim)
@@ -173,7 +219,7 @@ def gloo_death(mesh: Mesh, folder: Path, size: int, parameters: int) -> dict[str
     np.zeros(parameters, np.float32).tofile(folder / "state")
     group = Group(mesh, folder, "dies", size, parameters, 100)
     try:
-        took_s = [row["seconds"] for row, _ in zip(_ends(group.rows(0)), range(GLOO_ROUNDS), strict=False)][-1]
+        took_s = [row["seconds"] for row, _ in zip(_ends(group.rows(0)), range(SUMS), strict=False)][-1]
         next(row for row in group.rows(0) if row["event"] == "began")
         time.sleep(took_s / 2)
         killed_s = time.time()
@@ -219,10 +265,10 @@ def measure(
         raise Skipped(f"hosts of their own: {why}")
     figures = []
     for count in nodes:
-        with tempfile.TemporaryDirectory() as name, made_mesh(Path(name), count, mbit, fabric) as mesh:
+        with tempfile.TemporaryDirectory() as name, made_mesh(Path(name), count, parameters, mbit, fabric) as mesh:
             figures += compare(tell, mesh, Path(name), parameters, gradient, rounds)
     if killed:
-        with tempfile.TemporaryDirectory() as name, made_mesh(Path(name), killed, mbit, fabric) as mesh:
+        with tempfile.TemporaryDirectory() as name, made_mesh(Path(name), killed, parameters, mbit, fabric) as mesh:
             figures.append(compare_deaths(tell, mesh, Path(name), parameters, gradient))
     return figures
 
