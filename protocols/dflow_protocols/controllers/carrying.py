@@ -6,7 +6,6 @@ step goes on without those partitions: a run that is alive comes before one that
 
 from __future__ import annotations
 
-from ..events import Action, Report
 from ..names import MANIFEST, SealId, TaskKey
 from ..pipeline.plan import Chain
 from ..run_state.run_state import RunState
@@ -39,7 +38,7 @@ class Carrying:
         if manifest is not None:
             self._carry(view, manifest)
 
-    def due(self, view: StepView, chains: tuple[Chain, ...], current: Seal | None, out: list[Action]) -> list[Chain]:
+    def due(self, view: StepView, chains: tuple[Chain, ...], current: Seal | None) -> list[Chain]:
         """Of a step's chains that training still reads those that are to be done again: of which something is missing
         for a suspicion time, where the version is known that they read. `current`: the manifest, if there is one."""
         if not view.plan.is_carried:
@@ -52,7 +51,7 @@ class Carrying:
         is_idle = bool(open_chains) and not self._is_worked_at(view, open_chains) and not self._is_here(view)
         patience.follow(view.now, is_idle, Wait.GONE)
         if patience.lasts(view.now, Wait.GONE) > LOST_AFTER * view.suspicion_s:
-            self._give_up(view, open_chains, out)
+            self._give_up(view, open_chains)
             return []
         is_due = view.reads is not None and patience.lasts(view.now, Wait.REMADE) > view.suspicion_s
         return open_chains if is_due else []
@@ -100,8 +99,6 @@ class Carrying:
             ref.id in here for role, ref in view.reads.state if role.startswith("params:")
         )
 
-    def _give_up(self, view: StepView, chains: list[Chain], out: list[Action]) -> None:
+    def _give_up(self, view: StepView, chains: list[Chain]) -> None:
         for unit in (unit for chain in chains for unit in self._missing(view, chain)):
             self._state.skip(Skip(unit, LOST, "", WHY, ()))
-            fields = {"run": self._state.id, "task": str(unit), "kind": LOST, "error": WHY, "nodes": ""}
-            out.append(Report("task.skipped", fields, "warning"))

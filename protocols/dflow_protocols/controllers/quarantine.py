@@ -7,6 +7,8 @@ files, or a device.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..claiming.failure import Verdict
 from ..events import Action, Report
 from ..names import MANIFEST, NodeId, Partition, TaskKey
@@ -15,7 +17,7 @@ from ..run_state.outbox import Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.patience import Wait
 from ..steps.sealing import sealed_chains_of
-from ..wire.steps import Skip
+from ..wire.steps import Seal, Skip
 
 ALONE_WAIT = 16.0  # suspicion times without most of the roster, before dying engines count against a task
 
@@ -26,6 +28,7 @@ class Quarantine:
     def __init__(self, state: RunState, outbox: Outbox) -> None:
         self._state = state
         self._outbox = outbox
+        self._told: set[TaskKey] = set()  # what people have heard to be left out, by the first step that is without it
 
     def judge(self, now: float, mesh: MeshView, out: list[Action]) -> None:
         """Look at what is known of failures: fail the run, or leave partitions out, if that says so."""
@@ -80,13 +83,23 @@ class Quarantine:
         nodes = tuple(sorted({failure.node for failure in verdict.evidence}))
         if self._may_skip(verdict):
             run.skip(Skip(task, first.kind, first.digest, first.error, nodes))
-            fields = {"run": run.id, "task": str(task), "kind": first.kind, "error": first.error}
-            out.append(Report("task.skipped", {**fields, "nodes": " ".join(nodes)}, "warning"))
             if not self._is_all(task):
                 return
         told = f"{task} failed: {first.error}"
         evidence = [[failure.node, failure.attempt, failure.kind, failure.error] for failure in verdict.evidence]
         self._outbox.end(runs.FAILED, {"error": told, "evidence": evidence}, mesh, out)
+
+    def tell_skipped(self, manifest: Seal, out: list[Action]) -> None:
+        """What a settled manifest leaves out, once. Before it is settled somebody may do it after all: who is no
+        replica knows that a task failed, and not that it was done elsewhere."""
+        run = self._state
+        self._told = {task for task in self._told if task.step >= run.freed_before}
+        for skip in manifest.skipped:
+            at_first = replace(skip.task, step=run.pipeline.schedule.place(skip.task.step).first)
+            if at_first not in self._told:
+                self._told.add(at_first)
+                fields = {"run": run.id, "task": str(skip.task), "kind": skip.kind, "error": skip.error}
+                out.append(Report("task.skipped", {**fields, "nodes": " ".join(skip.nodes)}, "warning"))
 
     def _may_skip(self, verdict: Verdict) -> bool:
         """Only rollouts and demonstrations may be left out; where weights are a function of the spec, only for an

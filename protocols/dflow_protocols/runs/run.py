@@ -387,6 +387,8 @@ class Run:
         manifest: Seal | None = None
         if sealed_chains(view, MANIFEST):
             manifest = self.sealer.settle(view, mesh, MANIFEST, header.id, out)
+            if manifest is not None:
+                self.quarantine.tell_skipped(manifest, out)
             batch = self.sealer.batch(view, manifest)
             if batch is not None:
                 self.sealer.tell_blocks(view, batch, out)
@@ -395,7 +397,7 @@ class Run:
         duties: list[Duty] = []
         is_done = update is not None and all(view.counts(record) for record in update.entries)
         if not is_done and is_read(view, manifest, batch):
-            open_chains += self.carrying.due(view, sealed_chains(view, MANIFEST), manifest, out)
+            open_chains += self.carrying.due(view, sealed_chains(view, MANIFEST), manifest)
         open_chains += sealed_chains(view, UPDATE)
         chains = () if is_done else tuple(open_chains)
         self.alarm.needs(view, chains, out)

@@ -9,12 +9,12 @@ import pytest
 from dflow_protocols.claiming.failure import Failures
 from dflow_protocols.controllers.quarantine import ALONE_WAIT, Quarantine
 from dflow_protocols.events import Report
-from dflow_protocols.names import Partition, TaskKey, content_id
+from dflow_protocols.names import MANIFEST, Partition, TaskKey, content_id
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.run_state.run_state import MeshView
-from dflow_protocols.simulator.toy import two_steps
-from dflow_protocols.wire.steps import Failure, Skip, Withdrawal
-from tests.unit.protocols.books import RUN, finished_partition, learn, who
+from dflow_protocols.simulator.toy import several_updates, two_steps
+from dflow_protocols.wire.steps import Failure, Seal, Skip, Withdrawal
+from tests.unit.protocols.books import RUN, SPEC, ZERO, finished_partition, learn, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
 TASK = TaskKey(0, "roll", Partition(0))
@@ -44,7 +44,7 @@ def test_an_error_that_two_nodes_found_ends_the_run_with_its_evidence() -> None:
     assert sorted(node for node, *_ in said["evidence"]) == [who(1), who(2)]
 
 
-def test_where_the_pipeline_skips_poison_the_partition_is_left_out_and_told() -> None:
+def test_where_the_pipeline_skips_poison_the_partition_is_left_out() -> None:
     """One prompt that no code can score must not end a run of days."""
     run = ARun(two_steps(on_poison="skip"))
     failed(run, 1, 2)
@@ -54,7 +54,22 @@ def test_where_the_pipeline_skips_poison_the_partition_is_left_out_and_told() ->
     assert run.state.is_active
     (skip,) = run.state.skipped.values()
     assert (skip.task, skip.error, skip.nodes) == (TASK, "division by zero", (who(1), who(2)))
-    assert names(run) == ["task.skipped"]
+    assert names(run) == []
+
+
+def test_what_is_left_out_is_told_once_it_is_settled() -> None:
+    """Who hears of failures alone takes for skipped what others did in the meantime; and each update of a step names
+    again what the first left out."""
+    run = ARun(several_updates())
+    quarantine = Quarantine(run.state, run.outbox)
+    skip = Skip(TASK, "user", "digest", "division by zero", (who(1), who(2)))
+    later = replace(skip, task=replace(TASK, step=2))
+    for left_out in ((), (skip,), (skip,), (later,), (replace(later, task=TaskKey(2, "roll", Partition(1))),)):
+        number = left_out[0].task.step if left_out else 0
+        manifest = Seal(SPEC, number, ZERO.id, ZERO.id, MANIFEST, 0, 0, (), left_out)
+        quarantine.tell_skipped(manifest, run.out)
+    told = [action.fields["task"] for action in run.out if isinstance(action, Report)]
+    assert told == ["0/roll/p0", "2/roll/p1"]
 
 
 def test_a_run_is_not_left_without_any_partition() -> None:
