@@ -446,6 +446,16 @@ def test_a_version_is_evaluated_greedily_alike_by_all_engines(name: str, engine:
 
 
 @pytest.mark.vllm
+def test_vllm_compiles_nothing_on_a_cpu(tmp_path: Path) -> None:
+    """A host may have no compiler, and its first step would take longer than all others together."""
+    pytest.importorskip("vllm", reason="vLLM is not installed here")
+    alone = runner("vllm", open_engine("vllm"), tmp_path)
+    torch._dynamo.utils.counters.clear()
+    sampled(alone, version(alone, opened(alone), 16)[0])
+    assert not torch._dynamo.utils.counters["stats"]
+
+
+@pytest.mark.vllm
 def test_heads_that_vllm_cannot_compute_on_a_cpu_are_the_hosts_matter(tmp_path: Path) -> None:
     """One with a GPU may serve the model. Which heads those are clients know from the format, so both have to agree."""
     attention = pytest.importorskip("vllm.v1.attention.backends.cpu_attn", reason="vLLM is not installed here")

@@ -108,6 +108,7 @@ class Server:
         self._parameters, self._kind = vllm.SamplingParams, vllm.sampling_params.RequestOutputKind.DELTA
         self._on_cpu = bool(vllm.platforms.current_platform.is_cpu())
         if self._on_cpu:
+            torch.compiler.set_stance("force_eager")  # vLLM would compile what counts ranks, which nobody reads here
             _require_heads(description)
         with tempfile.TemporaryDirectory(prefix="dflow-") as folder, own_threads():
             (Path(folder) / "config.json").write_text(self._facts)  # a model's folder with nothing but what it is
