@@ -18,6 +18,7 @@ from dflowd.operators.evaluate import evaluate
 from dflowd.operators.generate import generate
 from dflowd.operators.partition import Partition
 from dflowd.operators.sft import sft
+from tests.support.partition import first_partition
 from tests.support.repository import EXAMPLES
 from tests.unit.protocols.written_specs import example, stage
 
@@ -40,9 +41,7 @@ def partition(policy: Policy, folder: Path, entry: dict[str, Any], name: str, **
     pipeline = Pipeline.from_dict(spec)
     measure = (lambda entry: len(entry["question"])) if more.get("long_prompts") == "drop" else None
     data = DataSet("words", pipeline.data["words"], folder, 0, measure)
-    return Partition(
-        pipeline, folder, 50, pipeline.stage(name), 0, 1, {}, lambda _: policy, lambda _: data, lambda: None
-    )
+    return first_partition(pipeline, folder, name, 1, data, policy=policy, step=50)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from dflowd.operators.reward import reward
 from dflowd.shards.layout import read_texts
 from dflowd.workers.outcome import Arguments
 from dflowd.workers.pool import Pool
+from tests.support.partition import first_partition
 from tests.support.repository import EXAMPLES
 
 CODE = """
@@ -99,18 +100,8 @@ class Played:
         self.pool = Pool(folder, Limits(memory_bytes=512 << 20))
 
     def partition(self, stage: str) -> Partition:
-        return Partition(
-            self.pipeline,
-            self.folder,
-            0,
-            self.pipeline.stage(stage),
-            0,
-            2,
-            self.known,
-            lambda name: self.policy,
-            lambda name: self.data,
-            lambda: None,
-            pool=lambda: self.pool,
+        return first_partition(
+            self.pipeline, self.folder, stage, 2, self.data, known=self.known, policy=self.policy, pool=self.pool
         )
 
     @property

@@ -20,6 +20,7 @@ from dflowd.operators.generate import generate
 from dflowd.operators.partition import Columns, Partition, read_rollout
 from dflowd.operators.reading import logprob
 from dflowd.operators.reply import reply
+from tests.support.partition import first_partition
 from tests.support.repository import EXAMPLES
 
 WIDTH = 3
@@ -58,18 +59,7 @@ class Talk:
             self.known[f"{stage}.{output.name}"] = output.columns
 
     def partition(self, stage: str) -> Partition:
-        return Partition(
-            self.pipeline,
-            self.folder,
-            0,
-            self.pipeline.stage(stage),
-            0,
-            2,
-            self.known,
-            lambda name: self.policy,
-            lambda name: self.data,
-            lambda: None,
-        )
+        return first_partition(self.pipeline, self.folder, stage, 2, self.data, known=self.known, policy=self.policy)
 
 
 def test_a_reply_is_trained_on_its_own_tokens_behind_what_was_said(tmp_path: Path, policy: Policy) -> None:

@@ -15,6 +15,7 @@ from dflowd.jobs.limits import Limits
 from dflowd.operators.partition import Columns, Partition
 from dflowd.shards.layout import ragged, texts
 from dflowd.workers.pool import Pool
+from tests.support.partition import first_partition
 
 RIGHT = (1.0, 0.0, 1.0, 0.0)
 SHORT = (0.0, 1.0, 1.0, 0.0)
@@ -61,11 +62,4 @@ def known(right: Sequence[float] = RIGHT, short: Sequence[float] = SHORT) -> dic
 def partition(folder: Path, spec: Pipeline, stage: str, inputs: dict[str, Columns]) -> Partition:
     (folder / "words.jsonl").write_text('{"prompt": "p", "answer": "a"}\n')
     data = DataSet("words", spec.data["words"], folder, 0)
-
-    def policy(name: str) -> Any:
-        raise AssertionError("this needs no model")
-
-    pool = Pool(folder, Limits())
-    return Partition(
-        spec, folder, 0, spec.stage(stage), 0, 2, inputs, policy, lambda name: data, lambda: None, pool=lambda: pool
-    )
+    return first_partition(spec, folder, stage, 2, data, known=inputs, pool=Pool(folder, Limits()))

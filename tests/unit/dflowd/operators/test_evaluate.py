@@ -6,8 +6,8 @@ from dflow_protocols.pipeline import Pipeline
 from dflowd.data.order import DataSet
 from dflowd.models.policy import Policy
 from dflowd.operators.evaluate import evaluate
-from dflowd.operators.partition import Partition
 from dflowd.shards.layout import read_texts
+from tests.support.partition import first_partition
 from tests.support.repository import EXAMPLES
 from tests.unit.protocols.written_specs import example, stage
 
@@ -20,9 +20,7 @@ def test_a_stop_text_ends_what_is_evaluated() -> None:
     pipeline = Pipeline.from_dict(spec)
     policy = Policy("policy", pipeline.models["policy"], EXAMPLES, 5)
     words = DataSet("words", pipeline.data["words"], EXAMPLES, 0)
-    partition = Partition(
-        pipeline, EXAMPLES, 50, pipeline.stage("heldout"), 0, 40, {}, lambda _: policy, lambda _: words, lambda: None
-    )
+    partition = first_partition(pipeline, EXAMPLES, "heldout", 40, words, policy=policy, step=50)
     texts = read_texts(evaluate(partition).columns["text"])
     assert any("z" in text for text in texts)
     assert not any("z" in text[:-1] for text in texts)

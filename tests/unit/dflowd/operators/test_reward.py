@@ -12,10 +12,10 @@ from dflow_protocols.pipeline import Pipeline, Stage
 from dflowd.data.order import DataSet
 from dflowd.jobs.failures import UserError
 from dflowd.jobs.limits import Limits
-from dflowd.operators.partition import Partition
 from dflowd.operators.reward import Answers, Scores, reward_metrics
 from dflowd.operators.reward import scores as scores_of
 from dflowd.workers.pool import Pool
+from tests.support.partition import first_partition
 
 ENTRIES = [{"question": f"q{n}", "answer": f"a{n}", "level": n} for n in range(3)]
 SAID = ["a0", "no", "a2"]
@@ -42,15 +42,8 @@ def judged(folder: Path, code: str, args: dict[str, Any] | None = None, config: 
         ],
     )
     data = DataSet("words", pipeline.data["words"], folder, 0)
-
-    def policy(name: str) -> Any:
-        raise AssertionError("a reward needs no model")
-
-    stage = pipeline.stage("score")
     pool = Pool(folder, Limits())
-    partition = Partition(
-        pipeline, folder, 0, stage, 0, 3, {}, policy, lambda name: data, lambda: None, pool=lambda: pool
-    )
+    partition = first_partition(pipeline, folder, "score", 3, data, pool=pool)
     messages = [data.wording_of(entry).conversation(entry) for entry in ENTRIES]
     answers = Answers(SAID, ENTRIES, [1, 2, 3], [False, True, False], messages)
     try:
