@@ -21,16 +21,18 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from benchmarks.figure import Figure, Goal, Tell
 from benchmarks.growth.charged import Costs
 from benchmarks.growth.world import Arrivals, BusyWorld
 from benchmarks.scaling.profile import NAMES, PARTITIONS, Profile, load
+from dflow_protocols.membership.timing import Timing
 from dflow_protocols.pipeline.grammar.signatures import MAX_LEAVES, MAX_PARTITIONS
 from dflow_protocols.pipeline.spec import Pipeline
 
-FORM_S = 6.0  # virtual, in which members get to know each other
+TIMINGS = {"lan": Timing.lan, "local": Timing.local}
+FORM_TIMES = 3.0  # as long as a member must be alive to be dealt to: in that they get to know each other
 ENDS_STEPS, LEAST_S = 20, 600.0  # virtual: times the ideal, and at least, after which a run is given up
 KINDS = 6  # of messages that a row names
 GOAL = 0.95
@@ -55,12 +57,12 @@ class Found:
     took_s: float
 
 
-def of_size(nodes: int, profile: Profile, seconds: float, steps: int) -> Found:
+def of_size(nodes: int, profile: Profile, seconds: float, steps: int, timing: Timing) -> Found:
     """What the steps after the first cost. Raises Violation where a promise is broken or the run does not end."""
-    began, costs = time.monotonic(), Costs()
+    began, costs = time.monotonic(), Costs(timing)
     world, pipeline = BusyWorld(costs, nodes), sized(profile, nodes, steps + 1)  # at its end a run asks for more
     arrivals = Arrivals(world)
-    world.run(FORM_S)
+    world.run(FORM_TIMES * timing.stable_s)
     world.watch(arrivals)
     world.begin(pipeline, profile, seconds)
     patience_s = max(LEAST_S, ENDS_STEPS * steps * seconds)
@@ -105,6 +107,7 @@ def measure(
     profile: Annotated[str, f"the work: {', '.join(NAMES)}"] = "siirl-table1",
     seconds: Annotated[float, "that a node computes in a step; 0: as published"] = 0.0,
     steps: Annotated[int, "of each run"] = 3,
+    timing: Annotated[Literal["lan", "local"], "how fast deaths are noticed, as a daemon's key `timing`"] = "lan",
 ) -> list[Figure]:
     work = load(profile)
     each_s = seconds or work.seconds * work.scale
@@ -113,7 +116,7 @@ def measure(
         if count > MAX_PARTITIONS:
             tell({"nodes": count, "skipped": f"a step has at most {MAX_PARTITIONS} partitions"})
             continue
-        found = of_size(count, work, each_s, steps)
+        found = of_size(count, work, each_s, steps, TIMINGS[timing]())
         rounded = {
             name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(found).items()
         }

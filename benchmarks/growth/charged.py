@@ -13,11 +13,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from dflow_protocols.events import Action, Event, Received, Send
+from dflow_protocols.membership.timing import Timing
 from dflow_protocols.node import Node
 from dflow_protocols.simulator.model.host import BootContext
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.wire.codec import from_wire, pack, to_wire, type_name, unpack
 from dflow_protocols.wire.frame import Frame
+from dflow_protocols.wire.steps import BucketPut, RecordPut, SealPut
 
 T = TypeVar("T")
 
@@ -28,7 +30,8 @@ ENVELOPE_BYTES = 5  # of a frame: mark, wire version, msgpack's of three arrays
 class Costs:
     """Of all nodes of a world since they were last begun."""
 
-    def __init__(self) -> None:
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
         self._turns: dict[int, float] = defaultdict(float)  # seconds of the turn that a node is in
         self._debts: dict[str, float] = defaultdict(float)  # seconds of decoding what is on its way, by the receiver
         self.begin()
@@ -51,7 +54,7 @@ class Costs:
 
     def spawn(self, boot: BootContext) -> Node:
         """A node that is charged."""
-        node = spawn(boot)
+        node = spawn(boot, timing=self._timing)
         take, act, index = node.take, node.act, boot.index
 
         def charged_take(now: float, event: Event) -> None:
@@ -97,8 +100,16 @@ def passed(thing: Any, reads: Callable[[bytes], Any]) -> tuple[int, float, float
     return len(data), encodes, timed(reads, data)[0]
 
 
-def decode(data: bytes) -> Any:
-    return from_wire(unpack(data))
+def decode(data: bytes) -> None:
+    """With the names that a receiver derives of it: here all nodes share one object, which has them once."""
+    message = from_wire(unpack(data))
+    match message:
+        case SealPut(seal=seal):
+            assert seal.id
+        case RecordPut(records=records):
+            assert all(record.id for record in records)
+        case BucketPut(records=held):
+            assert all(each.record.id for each in held)
 
 
 def timed(does: Callable[..., T], *arguments: Any) -> tuple[float, T]:

@@ -101,7 +101,12 @@ class Holdings:
         """Whether some living node holds the shard whole."""
         if shard in self.local:
             return True
-        return any(node in living and node not in self.distrusted for node in self.holders.get(shard, ()))
+        known = self.holders.get(shard)
+        if not known:
+            return False
+        if not self.distrusted:
+            return not living.isdisjoint(known)
+        return any(node in living and node not in self.distrusted for node in known)
 
     def live_holders(self, shard: ShardId, living: Collection[NodeId]) -> tuple[NodeId, ...]:
         """Living nodes known to hold the shard whole, this one included."""

@@ -11,8 +11,9 @@ from ..wire.gossip import Meta
 from .machines import key_of
 from .model.host import BootContext, bulk_of, control_of
 
+LOCAL = Timing.local()
 
-def spawn(boot: BootContext, steals: bool = True) -> Node:
+def spawn(boot: BootContext, steals: bool = True, timing: Timing = LOCAL) -> Node:
     """A node as a daemon makes it from its configuration and its state directory."""
     meta = Meta(
         boot.key,
@@ -27,7 +28,7 @@ def spawn(boot: BootContext, steals: bool = True) -> Node:
     seeds = [Seed(key_of(index), control_of(index)) for index in boot.seeds]
     return Node(
         Identity(meta.node, boot.incarnation, meta),
-        Timing.local(),
+        timing,
         boot.rng,
         [seed for seed in seeds if seed.public_key != boot.key],
         decode_peers(boot.disk.get("peers", b"")),

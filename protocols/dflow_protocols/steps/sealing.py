@@ -67,7 +67,7 @@ def entries_of(view: StepView, chains: tuple[Chain, ...]) -> tuple[Record, ...] 
     to be; or None while one is unfinished."""
     entries: list[Record] = []
     for chain in chains:
-        if view.unfinished(chain):
+        if not view.is_over(chain):
             return None
         entries += view.accepted(chain, view.rounds(chain))
     return tuple(entries)

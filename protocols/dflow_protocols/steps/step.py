@@ -31,7 +31,7 @@ def digest_of(records: Iterable[RecordId]) -> str:
     return content_id("records", sorted(records))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Claim:
     """All that a node works on in a step, as far as it is known; `until` it is said again."""
 
@@ -43,6 +43,10 @@ class Claim:
     def id(self) -> str:
         """Of who and what: it is the same when it is said again."""
         return content_id("claim", [self.node, sorted(map(str, self.units))])
+
+    def renew(self, until: float) -> None:
+        """It is said again."""
+        self.until = until
 
 
 @dataclass
@@ -80,6 +84,7 @@ class Step:
     carried_rounds: Mapping[str, int] = field(default_factory=dict)  # of that, by a chain's first stage
     polled_at: float = -inf  # when this node last asked a replica for all that its books say
     _records_known: tuple[int, str] = (-1, "")  # the place in the journal, and the digest there
+    _claims_known: tuple[int, float, str] = (-1, -inf, "")  # the same, and until when none of these claims ends
 
     def polled(self, now: float) -> None:
         self.polled_at = now
@@ -254,7 +259,12 @@ class Step:
 
     def _set_claims(self, now: float, node: NodeId, units: Iterable[TaskKey], until: float) -> None:
         """A claim that is only renewed is nothing new."""
-        claimed = dict.fromkeys(units)
+        claimed, known = dict.fromkeys(units), self.by_claimant.get(node)
+        if known is not None and known.units == tuple(claimed) and now < known.until <= until:
+            known.renew(until)
+            for unit in claimed:
+                self.claims[unit][node] = until
+            return
         self._unclaim(node, lambda unit: unit not in claimed)
         for unit in claimed:
             holders = self.claims.setdefault(unit, {})
@@ -314,8 +324,14 @@ class Step:
         return content_id("settled", [sorted(self.settled), self.roster.id if self.roster else ""])
 
     def claims_digest(self, now: float) -> str:
-        """The same of who works on what now, whoever said so."""
-        return content_id("claims", sorted(claim.id for claim in self.by_claimant.values() if claim.until > now))
+        """The same of who works on what now, whoever said so: derived again when that changes, or a claim may end."""
+        place, until, digest = self._claims_known
+        if place != self.claims_changed.end or now >= until:
+            living = [claim for claim in self.by_claimant.values() if claim.until > now]
+            until = min((claim.until for claim in living), default=inf)
+            digest = content_id("claims", sorted(claim.id for claim in living))
+            self._claims_known = self.claims_changed.end, until, digest
+        return digest
 
     def records_digest(self) -> str:
         """The same of all records: derived again when there are others."""

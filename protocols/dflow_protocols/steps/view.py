@@ -128,6 +128,11 @@ class StepView:
         done = self.progress_of(chain).done[: chain.round(rounds).start]
         return [record for records in done if len(records) == len(chain.stages) for record in records]
 
+    def is_over(self, chain: Chain) -> bool:
+        """Whether all partitions of a chain's rounds so far are finished, or in quarantine."""
+        rounds = range(self.rounds(chain))
+        return all(unit in self.skipped for index in rounds for unit in self._in_round(chain, index))
+
     def unfinished(self, chain: Chain) -> dict[int, TaskKey]:
         """What is to be done of a chain, in its rounds so far: partitions and their units. Those in quarantine are
         finished."""

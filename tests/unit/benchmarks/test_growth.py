@@ -8,13 +8,14 @@ from benchmarks.growth import of_size, sized
 from benchmarks.growth.charged import Costs
 from benchmarks.growth.world import BusyWorld
 from benchmarks.scaling.profile import load
+from dflow_protocols.membership.timing import Timing
 
 WORK = load("siirl-table1")
 
 
 def test_a_step_takes_as_long_as_devices_compute_and_handling_beside_it() -> None:
     """What a small mesh costs is little, and is told by kind."""
-    found = of_size(2, WORK, seconds=4.0, steps=2)
+    found = of_size(2, WORK, 4.0, 2, Timing.local())
     assert 4.0 < found.step_s < 8.0
     assert found.efficiency == pytest.approx(4.0 / found.step_s)
     assert 0 < found.cpu_s <= found.busiest_cpu_s
@@ -40,7 +41,7 @@ def test_a_mesh_may_be_so_large_that_nodes_share_what_a_step_is_cut_into(nodes: 
 
 def test_what_a_turn_took_is_charged_once() -> None:
     """To the node that took it, from when it was over."""
-    costs = Costs()
+    costs = Costs(Timing.local())
     BusyWorld(costs, nodes=2).run(1.0)
     assert costs.seconds.keys() == {0, 1}
     assert costs.end_turn(0) == 0.0
