@@ -17,8 +17,10 @@ from dflow_protocols.membership.timing import Timing
 from dflow_protocols.node import Node
 from dflow_protocols.simulator.model.host import BootContext
 from dflow_protocols.simulator.spawn import spawn
-from dflow_protocols.wire.codec import from_wire, pack, to_wire, type_name, unpack
+from dflow_protocols.wire.codec import from_wire, to_wire, type_name
+from dflow_protocols.wire.fields import unpack
 from dflow_protocols.wire.frame import Frame
+from dflow_protocols.wire.packing import pack
 from dflow_protocols.wire.steps import BucketPut, RecordPut, SealPut
 
 T = TypeVar("T")

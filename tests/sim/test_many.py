@@ -130,7 +130,7 @@ def test_whose_slices_come_to_others_by_a_death_has_them_learn_of_the_blocks() -
 @pytest.mark.parametrize("lost", [None, 0, 1, 4])
 def test_a_seal_too_long_for_a_message_settles_as_any_other(lost: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its records travel apart from their names; where some are lost it is asked for again."""
-    monkeypatch.setattr(long_seals, "ENTRIES_A_MESSAGE", 4)
+    monkeypatch.setattr(long_seals, "SEAL_A_MESSAGE", 4)
     monkeypatch.setattr(long_seals, "RECORDS_A_MESSAGE", 4)
     world, run = mesh(5)
     if lost is not None:

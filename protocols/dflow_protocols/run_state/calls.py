@@ -102,7 +102,7 @@ class Calls:
         something began. `duties`: in their order."""
         state, header, holdings = self._state, self._state.position, self._state.holdings
         assert header is not None
-        holders = self._version_holders(header, mesh)
+        holders = self._version_holders(header, mesh) if duties else {}
         own_slots = mesh.slots.get(state.me, 1)
         ahead = PREFETCH + own_slots - 1
         doubted = state.failures.doubted(state.me)  # their second try comes first, and before it nothing alike

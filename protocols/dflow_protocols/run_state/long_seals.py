@@ -11,14 +11,14 @@ from dataclasses import replace
 from ..steps.step import Step
 from ..wire.steps import BucketPut, Held, SealNames, SealPut
 
-ENTRIES_A_MESSAGE = 2_048  # of a seal that is sent whole: 512 partitions of four stages, about 1 MB
+SEAL_A_MESSAGE = 1 << 20  # bytes of a seal that is sent whole, packed: as many records as a list has, mostly
 RECORDS_A_MESSAGE = 256  # of those that go before its names; a record has 1-2 KB, and a message must fit into a frame
 
 
 def parted(put: SealPut) -> tuple[tuple[BucketPut, ...], SealPut | SealNames]:
     """The messages that bring a seal, in order: its records, if it is long, and what makes it of them."""
     seal = put.seal
-    if len(seal.entries) <= ENTRIES_A_MESSAGE:
+    if len(seal.packed) <= SEAL_A_MESSAGE:
         return (), put
     known = {shard: frozenset(holders) for shard, holders in put.holders}
     held = []

@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..events import Action, Send
-from ..names import NodeId, ShardId, Slice, TaskKey
+from ..names import NodeId, Slice, TaskKey
 from ..steps.view import StepView
+from ..wire.books import Holding
 from ..wire.steps import BucketPut, ClaimPut, Held, Record, RecordPut, RecordsHeld, Roster, Seal, SealPut
 from . import status as runs
 from .long_seals import RECORDS_A_MESSAGE, parted
@@ -108,7 +109,7 @@ class Outbox:
     def put_seal(self, view: StepView, seal: Seal, out: list[Action]) -> None:
         """A seal that is to be settled, to the replicas that have not acknowledged it."""
         acked = view.step.acks[seal.id]
-        records, last = parted(SealPut(self._state.id, seal, False, self.holders(view.living, seal), None))
+        records, last = parted(SealPut(self._state.id, seal, False, self.holdings(view.living, seal), None))
         for message in (*records, last):
             self.tell([node for node in view.replicas if node not in acked], message, out)
 
@@ -116,7 +117,7 @@ class Outbox:
         """A settled seal, to everybody alive: who is in the roster acts on it, who is not may follow."""
         rest = [node for node in view.succession if node != self._state.me]
         rest += sorted(view.living.difference(rest, [self._state.me]))
-        self.pass_on(SealPut(self._state.id, seal, True, self.holders(view.living, seal), roster, tuple(rest)), out)
+        self.pass_on(SealPut(self._state.id, seal, True, self.holdings(view.living, seal), roster, tuple(rest)), out)
 
     def pass_on(self, put: SealPut, out: list[Action]) -> None:
         """To `onward` by a tree: FEW are told, and each of them whom to tell in turn. Who is cut off by one that lost
@@ -129,10 +130,12 @@ class Outbox:
             out.extend(Send(node, each) for each in records)
             out.append(Send(node, replace(last, onward=theirs) if theirs else to_leaves))
 
-    def holders(self, living: frozenset[NodeId], seal: Seal) -> tuple[tuple[ShardId, tuple[NodeId, ...]], ...]:
+    def holdings(self, living: frozenset[NodeId], seal: Seal) -> tuple[Holding, ...]:
         """Who is known to hold what a seal names."""
-        shards = dict.fromkeys(ref.id for record in seal.entries for ref in record.shards)
-        return tuple((shard, self._state.holdings.live_holders(shard, living)) for shard in shards)
+        places: dict[tuple[NodeId, ...], list[int]] = {}
+        for place, shard in enumerate(seal.shards):
+            places.setdefault(self._state.holdings.live_holders(shard, living), []).append(place)
+        return tuple(Holding(tuple(each), nodes) for nodes, each in places.items() if nodes)
 
     def holders_of(self, living: frozenset[NodeId], record: Record) -> tuple[NodeId, ...]:
         """Living nodes that are known to hold all that the record names; none of one that names nothing."""

@@ -185,8 +185,8 @@ class AntiEntropy:
         for seal_id, seal in sorted(step.seals.items()):
             if seal_id in step.settled and seal_id not in but:
                 roster = following.roster if following is not None and seal.kind == "update" else None
-                holders = self._outbox.holders(mesh.living, seal)
-                records, last = parted(SealPut(state.id, seal, True, holders, roster))
+                holdings = self._outbox.holdings(mesh.living, seal)
+                records, last = parted(SealPut(state.id, seal, True, holdings, roster))
                 out += [Send(source, each) for each in (*records, last)]
         if step.roster is not None:
             out.append(Send(source, RosterPut(state.id, step.roster)))

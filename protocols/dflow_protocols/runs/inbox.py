@@ -213,10 +213,9 @@ class Inbox:
             return
         step = run.step(seal.step)
         step.keep(seal)
-        named = {ref.id for record in seal.entries for ref in record.shards}
         for shard, holders in put.holders:
             for holder in holders:
-                if shard in named and (holder in mesh.living or holder == source):
+                if holder in mesh.living or holder == source:
                     run.holdings.credit(holder, [shard])
         if put.settled:
             step.settled.add(seal.id)
@@ -227,12 +226,13 @@ class Inbox:
             run.step(put.roster.step).take_roster(put.roster)
 
     def _pass_on(self, mesh: MeshView, put: SealPut, out: list[Action]) -> None:
-        """A settled seal goes on to whom its sender named, once, with all that this node knows of who holds what it
-        names: of a long one the sender said that beside the records."""
+        """A settled seal goes on to whom its sender named, once, as it came; of a long one, of which the sender said
+        beside the records who holds what it names, with what this node knows of that."""
         run = self._state
         onward = tuple(node for node in dict.fromkeys(put.onward) if node in mesh.living and node != run.me)
         if onward and run.step(put.seal.step).passes_on(put.seal.id):
-            self._outbox.pass_on(replace(put, holders=self._outbox.holders(mesh.living, put.seal), onward=onward), out)
+            holdings = put.holdings or self._outbox.holdings(mesh.living, put.seal)
+            self._outbox.pass_on(replace(put, holdings=holdings, onward=onward), out)
 
     def _take_header(self, put: HeaderPut) -> None:
         """A header that was asked for. Its samples and step are not in its id, so they must be those that were

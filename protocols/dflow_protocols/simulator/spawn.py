@@ -13,6 +13,7 @@ from .model.host import BootContext, bulk_of, control_of
 
 LOCAL = Timing.local()
 
+
 def spawn(boot: BootContext, steals: bool = True, timing: Timing = LOCAL) -> Node:
     """A node as a daemon makes it from its configuration and its state directory."""
     meta = Meta(

@@ -15,9 +15,9 @@ from typing import Any
 
 from ..events import Dial, Received, Report, Send, SendThrough, Tick
 from ..names import ShardRef, TaskKey, is_what, is_who
-from ..wire.codec import pack
 from ..wire.frame import Frame
 from ..wire.gossip import GOSSIP_MESSAGES, Sync
+from ..wire.packing import pack
 from ..wire.steps import Head, Record, Seal
 from ..work import Made
 

@@ -16,6 +16,14 @@ class TaskClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class Holding:
+    """`nodes` hold the shards at these places among those that a seal names (`Seal.shards`)."""
+
+    places: tuple[int, ...]
+    nodes: tuple[NodeId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """The records [first, end) of a node's books of a step, in the order in which they came to be there. `books`: which
     of its books; it begins new ones in each life, and when it has dropped those of the step meanwhile."""

@@ -6,23 +6,15 @@ test with `--rewrite`. Changing or removing one needs a new WIRE_VERSION (frame.
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from collections.abc import Callable
-from functools import cache
-from operator import attrgetter
 from typing import Any, Final
 
-import msgpack
-
-from ..names import Part
 from .bulk import BULK_MESSAGES
 from .client import CLIENT_MESSAGES
-from .fields import MAX_BYTES, MAX_ITEMS, WireError, decode_fields, field_decoders
+from .fields import WireError, decode_fields, field_decoders, unpack
 from .gossip import GOSSIP_MESSAGES, REACH_MESSAGES, RELAY_MESSAGES
+from .packing import pack, values_of
 from .steps import STEP_MESSAGES
-
-MAX_FRAME_BYTES: Final = 4 << 20  # a seal of thousands of records fits; what is larger is a shard
 
 
 def type_name(cls: type) -> str:
@@ -44,7 +36,7 @@ def to_wire(message: Any) -> tuple[Any, ...]:
     name = _TYPES.get(type(message))
     if name is None:
         raise TypeError(f"{type(message).__name__} is not a message")
-    return (name, *_values(message))
+    return (name, *values_of(message))
 
 
 def from_wire(value: Any) -> Any:
@@ -67,47 +59,3 @@ def encode(message: Any) -> bytes:
 def decode(data: bytes) -> Any:
     """Raises WireError."""
     return from_wire(unpack(data))
-
-
-def pack(value: Any) -> bytes:
-    """msgpack of tuples, plain values and the dataclasses among them."""
-    packed: bytes = msgpack.packb(value, use_bin_type=True, default=_plain)
-    return packed
-
-
-def unpack(data: bytes | memoryview) -> Any:
-    """One msgpack value with arrays as tuples. Raises WireError."""
-    if len(data) > MAX_FRAME_BYTES:
-        raise WireError(f"{len(data)} bytes, more than {MAX_FRAME_BYTES}")
-    try:
-        return msgpack.unpackb(
-            data,
-            use_list=False,
-            max_array_len=MAX_ITEMS,  # an array's claimed length is allocated before its items are read
-            max_map_len=0,  # no message holds a map, so no peer chooses hash keys
-            max_ext_len=0,
-            max_str_len=MAX_BYTES,
-            max_bin_len=MAX_FRAME_BYTES,
-        )
-    except (ValueError, msgpack.UnpackException) as error:
-        raise WireError(f"not msgpack: {error or type(error).__name__}") from None
-
-
-def _plain(thing: Any) -> Any:
-    """What msgpack writes for what it doesn't know: a part's text, any other dataclass's fields."""
-    return str(thing) if isinstance(thing, Part) else _values(thing)
-
-
-def _values(thing: Any) -> tuple[Any, ...]:
-    """A dataclass's fields in order."""
-    cls: Any = type(thing)
-    return _getter(cls)(thing)
-
-
-@cache
-def _getter(cls: type) -> Callable[[Any], tuple[Any, ...]]:
-    if not dataclasses.is_dataclass(cls):
-        raise TypeError(f"{cls.__name__} has no wire form")
-    names = [f.name for f in dataclasses.fields(cls)]
-    get = attrgetter(*names)
-    return get if len(names) > 1 else lambda thing: (get(thing),)

@@ -18,11 +18,14 @@ import msgpack
 
 from ..names import EMPTY_SHARD, MAX_SHARD_BYTES, Part, is_what, is_who, part_of
 from .listing import listing_fault
+from .packing import Packed, inflated
 
 MAX_TEXT: Final = 4096  # characters of a `str` field; the longest are errors and paths
 MAX_BYTES: Final = 1 << 20  # of a `bytes` field; the largest is a run's spec
 MAX_ITEMS: Final = 16_384  # of any list; the longest are a large mesh's members and a large step's records
 MAX_INT: Final = (1 << 63) - 1
+MAX_FRAME_BYTES: Final = 4 << 20  # a seal of thousands of records fits; what is larger is a shard
+MAX_INFLATED: Final = 16 << 20  # bytes that a packed value holds: a seal of as many records as a list has
 MAX_SEALED: Final = (4 << 20) - (1 << 12)  # bytes of a frame that goes through relays: it has to fit into theirs
 
 _OWN_BOUND: Final = {  # fields whose bound is their own
@@ -62,6 +65,24 @@ class WireError(Exception):
         return WireError(self.what, f"{outer}{glue}{self.where}")
 
 
+def unpack(data: bytes | memoryview, most: int = MAX_FRAME_BYTES) -> Any:
+    """One msgpack value of at most so many bytes, with arrays as tuples. Raises WireError."""
+    if len(data) > most:
+        raise WireError(f"{len(data)} bytes, more than {most}")
+    try:
+        return msgpack.unpackb(
+            data,
+            use_list=False,
+            max_array_len=MAX_ITEMS,  # an array's claimed length is allocated before its items are read
+            max_map_len=0,  # no message holds a map, so no peer chooses hash keys
+            max_ext_len=0,
+            max_str_len=MAX_BYTES,
+            max_bin_len=MAX_FRAME_BYTES,
+        )
+    except (ValueError, msgpack.UnpackException) as error:
+        raise WireError(f"not msgpack: {error or type(error).__name__}") from None
+
+
 def decoder(hint: Any, bound: int | None = None) -> Decoder:
     """Compile the decoder of a type.
 
@@ -73,7 +94,7 @@ def decoder(hint: Any, bound: int | None = None) -> Decoder:
     if hint == Part:
         return _part_decoder()
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _dataclass_decoder(hint)
+        return _packed_decoder(hint) if issubclass(hint, Packed) else _dataclass_decoder(hint)
     if isinstance(hint, typing.NewType):
         return _name_decoder(hint)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
@@ -130,6 +151,22 @@ def _dataclass_decoder(cls: type) -> Decoder:
     fault_of = _OWN_FAULT_OF_ALL.get(cls.__name__)
     made = decode if fault_of is None else _faultless(decode, fault_of)
     return _kept(made) if cls.__name__ in _TOLD_OFTEN else made
+
+
+def _packed_decoder(cls: type[Packed]) -> Decoder:
+    decode_plain, decode_bytes = _dataclass_decoder(cls), _sized_decoder(bytes, MAX_FRAME_BYTES)
+
+    def decode(value: Any) -> Packed:
+        data: bytes = decode_bytes(value)
+        try:
+            plain = inflated(data, MAX_INFLATED)
+        except ValueError as error:
+            raise WireError(str(error)) from None
+        made: Packed = decode_plain(unpack(plain, MAX_INFLATED))
+        made.came_as(data)
+        return made
+
+    return decode
 
 
 def _kept(decode: Decoder) -> Decoder:

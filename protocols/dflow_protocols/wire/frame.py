@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .codec import MAX_FRAME_BYTES, from_wire, pack, to_wire, unpack
-from .fields import MAX_ITEMS, WireError, decoder
+from .codec import from_wire, to_wire
+from .fields import MAX_FRAME_BYTES, MAX_ITEMS, WireError, decoder, unpack
 from .heartbeat import Delta, Heartbeat
+from .packing import pack
 
 WIRE_VERSION: Final = 9
 MARK: Final = 0xDF  # first byte of every frame; tells a stray protocol from a broken frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeAlias, get_args
@@ -20,7 +21,8 @@ from ..names import (
     content_id,
 )
 from ..names import version_id as make_version_id
-from .books import Page, TaskClaim
+from .books import Holding, Page, TaskClaim
+from .packing import Packed
 
 # Things that messages carry -----------------------------------------------------------------------------------------
 
@@ -89,7 +91,7 @@ class Skip:
 
 
 @dataclass(frozen=True)
-class Seal:
+class Seal(Packed):
     """What a step settled. `manifest`: the inputs of training; `update`: the reduced slices of one update."""
 
     spec: SpecId
@@ -107,6 +109,11 @@ class Seal:
         fields = [self.spec, self.step, self.parent, self.previous, self.kind, self.generation, self.samples]
         skipped = [[skip.task.stage, str(skip.task.part), skip.kind, skip.digest] for skip in self.skipped]
         return SealId(content_id("seal", [*fields, [record.id for record in self.entries], skipped]))
+
+    @cached_property
+    def shards(self) -> tuple[ShardId, ...]:
+        """All that its entries name, each once."""
+        return tuple(dict.fromkeys(ref.id for record in self.entries for ref in record.shards))
 
 
 @dataclass(frozen=True)
@@ -352,15 +359,22 @@ class BucketPut:
 
 @dataclass(frozen=True, slots=True)
 class SealPut:
-    """A seal, whole. `settled`: its bytes lie on the step's living replicas, so that it may be acted on. `onward`: to
-    whom the receiver is to pass it on."""
+    """A seal, whole. `settled`: its bytes lie on the step's living replicas, so that it may be acted on. `holdings`:
+    beside it, who holds what its entries name. `onward`: to whom the receiver is to pass it on."""
 
     run: RunId
     seal: Seal
     settled: bool
-    holders: tuple[tuple[ShardId, tuple[NodeId, ...]], ...]  # beside it: who holds what its entries name
+    holdings: tuple[Holding, ...]
     roster: Roster | None  # with an update seal: the next step's
     onward: tuple[NodeId, ...] = ()
+
+    @property
+    def holders(self) -> Iterator[tuple[ShardId, tuple[NodeId, ...]]]:
+        """Who holds each shard, as `holdings` say; what these place beyond the seal's shards is nothing."""
+        shards = self.seal.shards
+        for holding in self.holdings:
+            yield from ((shards[place], holding.nodes) for place in holding.places if place < len(shards))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,14 @@ from dflow_protocols.names import MANIFEST
 from dflow_protocols.run_state import long_seals
 from dflow_protocols.run_state.long_seals import joined, parted
 from dflow_protocols.steps.step import Step
+from dflow_protocols.wire.books import Holding
 from dflow_protocols.wire.steps import Seal, SealNames, SealPut
 from tests.unit.protocols.books import RUN, SPEC, ZERO, finished_partition, who
 
 ENTRIES = (*finished_partition(0), *finished_partition(1))
-HOLDERS = tuple((ref.id, (who(1), who(2))) for record in ENTRIES for ref in record.shards)
-PUT = SealPut(RUN, Seal(SPEC, 0, ZERO.id, ZERO.id, MANIFEST, 0, 0, ENTRIES), True, HOLDERS, None, (who(3),))
+SEAL = Seal(SPEC, 0, ZERO.id, ZERO.id, MANIFEST, 0, 0, ENTRIES)
+HOLDINGS = (Holding(tuple(range(len(SEAL.shards))), (who(1), who(2))),)
+PUT = SealPut(RUN, SEAL, True, HOLDINGS, None, (who(3),))
 
 
 def test_a_short_seal_is_one_message() -> None:
@@ -22,7 +24,7 @@ def test_a_short_seal_is_one_message() -> None:
 
 def test_a_long_seal_is_the_same_once_all_its_records_are_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """And none before: what is acted on is what its id names."""
-    monkeypatch.setattr(long_seals, "ENTRIES_A_MESSAGE", 2)
+    monkeypatch.setattr(long_seals, "SEAL_A_MESSAGE", 2)
     monkeypatch.setattr(long_seals, "RECORDS_A_MESSAGE", 4)
     before, named = parted(PUT)
     assert isinstance(named, SealNames)

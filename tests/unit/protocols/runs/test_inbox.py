@@ -16,6 +16,7 @@ from dflow_protocols.runs.anti_entropy import AntiEntropy
 from dflow_protocols.runs.inbox import Inbox
 from dflow_protocols.runs.relaying import Relaying
 from dflow_protocols.simulator.toy import two_steps, warm_then_two
+from dflow_protocols.wire.books import Holding
 from dflow_protocols.wire.steps import BucketPut, Record, RecordPut, Seal, SealPut, StepMessage
 from tests.unit.protocols.books import MIB, RUN, ZERO, finished_partition, record, shard, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
@@ -64,12 +65,12 @@ def test_blocks_are_taken_if_they_are_as_long_as_the_parameters(nbytes: int, is_
 def test_a_long_seal_is_passed_on_with_who_holds_what_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a manifest whose partitions nobody is known to hold no leaf can be done, and who has all its records asks for
     none."""
-    monkeypatch.setattr(long_seals, "ENTRIES_A_MESSAGE", 2)
+    monkeypatch.setattr(long_seals, "SEAL_A_MESSAGE", 2)
     run = ARun(two_steps())
     entries = tuple(each for at in range(run.state.plan(0).chains[0].partitions) for each in finished_partition(at))
-    holders = tuple((ref.id, (who(2), who(3))) for each in entries for ref in each.shards)
     seal = Seal(run.state.spec, 0, ZERO.id, ZERO.id, MANIFEST, 0, 0, entries)
-    records, last = parted(SealPut(RUN, seal, True, holders, None, (who(4),)))
+    holdings = (Holding(tuple(range(len(seal.shards))), (who(2), who(3))),)
+    records, last = parted(SealPut(RUN, seal, True, holdings, None, (who(4),)))
     for message in (*records, last):
         hear(run, message, mesh(1, 2, 3, 4))
     passed = [message for to, message in run.told(BucketPut) if to == who(4) and isinstance(message, BucketPut)]

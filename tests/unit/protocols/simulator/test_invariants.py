@@ -17,7 +17,7 @@ from dflow_protocols.simulator.model.work import NOISY, PURE, Engines
 from dflow_protocols.simulator.sealed import SealCheck
 from dflow_protocols.simulator.toy import TOY_LEAVES, TOY_PARTITIONS, two_steps
 from dflow_protocols.steps.reduction import cut_leaves
-from dflow_protocols.wire.codec import MAX_FRAME_BYTES
+from dflow_protocols.wire.fields import MAX_FRAME_BYTES
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import Header, Record, RunPut, Seal
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SliceWork

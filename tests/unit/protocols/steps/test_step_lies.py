@@ -15,6 +15,7 @@ from dflow_protocols.ranges import MAX_RANGES
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.simulator.toy import TOY_PARTITIONS, two_steps
 from dflow_protocols.steps.admission import is_header, is_of_gradient, is_seal
+from dflow_protocols.wire.books import Holding
 from dflow_protocols.wire.steps import Record, Seal, SealPut
 from tests.unit.protocols.books import MIB, SPEC, finished_partition, record, shard, version
 from tests.unit.protocols.midway import Midway
@@ -164,7 +165,7 @@ def test_a_manifest_that_no_plan_gives_breaks_nobody(midway: Midway, named: list
     position = midway.node.runs[midway.run].state.position
     assert position is not None
     seal = Seal(SPEC, 0, position.id, position.id, "manifest", 7, 0, tuple(named))
-    holders = tuple((ref.id, (midway.peer,)) for each in named for ref in each.shards)
-    midway.tell(SealPut(midway.run, seal, True, holders, None))
+    holdings = (Holding(tuple(range(len(seal.shards))), (midway.peer,)),)
+    midway.tell(SealPut(midway.run, seal, True, holdings, None))
     for later in (0.0, 1.0, 5.0):
         midway.node.handle(midway.now + later, Tick())

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dflow_protocols.names import EMPTY_SHARD, NodeId, Once, RunId, ShardRef, TaskKey
-from dflow_protocols.wire.codec import MAX_FRAME_BYTES, MESSAGES, decode, encode
-from dflow_protocols.wire.fields import MAX_INT, MAX_ITEMS, MAX_TEXT, WireError, decoder
+from dflow_protocols.wire.codec import MESSAGES, decode, encode
+from dflow_protocols.wire.fields import MAX_FRAME_BYTES, MAX_INT, MAX_ITEMS, MAX_TEXT, WireError, decoder
 from dflow_protocols.wire.frame import MARK, WIRE_VERSION, decode_frame, encode_frame
 from dflow_protocols.wire.gossip import MetaId, Ping, Update
 from dflow_protocols.wire.heartbeat import Delta, Heartbeat, Mark
