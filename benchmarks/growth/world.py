@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +19,8 @@ from dflow_protocols.simulator.model.work import PURE, Engines
 from dflow_protocols.simulator.world import CLIENT, World
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.work import BlockWork, ChainWork, Work, at_once
+
+COLLECT_EVERY = 200_000  # turns
 
 
 class Devices(Engines):
@@ -70,6 +73,7 @@ class BusyWorld(World):
 
     def __init__(self, costs: Costs, nodes: int) -> None:
         self._costs = costs
+        self._turns = 0
         super().__init__(costs.spawn, nodes=nodes, seed=1)
 
     def begin(self, pipeline: Pipeline, profile: Profile, seconds: float) -> RunId:
@@ -82,6 +86,9 @@ class BusyWorld(World):
         super()._turn(host)
         if host.process is not None:
             host.process.keep_busy(self._costs.end_turn(host.index))
+        self._turns += 1
+        if self._turns % COLLECT_EVERY == 0:
+            gc.collect()  # between turns, at nobody's cost
 
     def _send(self, host: Host, to: NodeId, frame: Frame) -> None:
         self.after(self._costs.turn_s(host.index), partial(super()._send, host, to, frame))
