@@ -72,10 +72,15 @@ def no_collections() -> Iterator[None]:
 
 
 @no_collections()
-def of_size(nodes: int, profile: Profile, seconds: float, steps: int, timing: Timing) -> Found:
+def of_size(
+    nodes: int, profile: Profile, seconds: float, steps: int, timing: Timing, partitions: int = PARTITIONS
+) -> Found:
     """What the steps after the first cost. Raises Violation where a promise is broken or the run does not end."""
     began, costs = time.monotonic(), Costs(timing)
-    world, pipeline = BusyWorld(costs, nodes), sized(profile, nodes, steps + 1)  # at its end a run asks for more
+    world, pipeline = (
+        BusyWorld(costs, nodes),
+        sized(profile, nodes, steps + 1, partitions),
+    )  # at its end a run asks for more
     arrivals = Arrivals(world)
     world.run(FORM_TIMES * timing.stable_s)
     world.watch(arrivals)
@@ -103,10 +108,12 @@ def of_size(nodes: int, profile: Profile, seconds: float, steps: int, timing: Ti
     )
 
 
-def sized(profile: Profile, nodes: int, steps: int) -> Pipeline:
-    """The profile's run for so many nodes, in as many parts as a step may have; each node has as many as another."""
+def sized(profile: Profile, nodes: int, steps: int, most: int = PARTITIONS) -> Pipeline:
+    """The profile's run for so many nodes, in as many parts as a step may have; each node has as many as another, and
+    at most `most` partitions."""
     small = profile.pipeline(min(nodes, min(MAX_PARTITIONS, MAX_LEAVES) // PARTITIONS), steps)
-    partitions, leaves = (min(PARTITIONS, most // nodes) * nodes for most in (MAX_PARTITIONS, MAX_LEAVES))
+    partitions = min(most, MAX_PARTITIONS // nodes) * nodes
+    leaves = min(PARTITIONS, MAX_LEAVES // nodes) * nodes
     sizes = {
         "roll": {"partitions": partitions, "prompts": profile.prompts * nodes},
         "learn": {"leaves": leaves},
@@ -122,6 +129,7 @@ def measure(
     profile: Annotated[str, f"the work: {', '.join(NAMES)}"] = "siirl-table1",
     seconds: Annotated[float, "that a node computes in a step; 0: as published"] = 0.0,
     steps: Annotated[int, "of each run"] = 3,
+    partitions: Annotated[int, "that the prompts of a node are cut into, if a step may have so many"] = PARTITIONS,
     timing: Annotated[Literal["lan", "local"], "how fast deaths are noticed, as a daemon's key `timing`"] = "lan",
 ) -> list[Figure]:
     work = load(profile)
@@ -131,7 +139,7 @@ def measure(
         if count > MAX_PARTITIONS:
             tell({"nodes": count, "skipped": f"a step has at most {MAX_PARTITIONS} partitions"})
             continue
-        found = of_size(count, work, each_s, steps, TIMINGS[timing]())
+        found = of_size(count, work, each_s, steps, TIMINGS[timing](), partitions)
         rounded = {
             name: round(value, 3) if isinstance(value, float) else value for name, value in asdict(found).items()
         }
