@@ -99,10 +99,10 @@ def of_size(
         efficiency=seconds / step_s,
         spread_s=max(times[-1] - times[0] for times in there.values()),
         cpu_s=sum(costs.seconds.values()) * each,
-        busiest_cpu_s=max(costs.seconds.values()) / (steps - 1),
+        busiest_cpu_s=max(costs.seconds.values(), default=0.0) / (steps - 1),
         frames=costs.frames * each,
         sent_kb=sum(costs.sent.values()) * each / 1e3,
-        busiest_sent_kb=max(costs.sent.values()) / (steps - 1) / 1e3,
+        busiest_sent_kb=max(costs.sent.values(), default=0) / (steps - 1) / 1e3,
         kinds_kb={kind: round(count * each / 1e3, 1) for kind, count in costs.bytes.most_common(KINDS)},
         took_s=time.monotonic() - began,
     )
