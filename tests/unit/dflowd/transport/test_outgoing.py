@@ -10,8 +10,7 @@ import pytest
 
 from dflow_protocols.events import Report, SendThrough
 from dflow_protocols.names import NodeId, RunId
-from dflow_protocols.wire.codec import MAX_FRAME_BYTES
-from dflow_protocols.wire.fields import MAX_BYTES, MAX_SEALED
+from dflow_protocols.wire.fields import MAX_BYTES, MAX_FRAME_BYTES, MAX_SEALED
 from dflow_protocols.wire.frame import Frame, decode_frame
 from dflow_protocols.wire.gossip import Knock, Relayed
 from dflow_protocols.wire.heartbeat import Delta, Heartbeat, Mark
