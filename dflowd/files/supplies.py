@@ -17,7 +17,7 @@ from dflow_protocols.events import Fetch, FetchAdvanced, Fetched, FetchFailed, F
 from dflow_protocols.names import NodeId, RunId, ShardId, ShardRef, chunk_count
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.files import is_code, is_model, named_files, with_own_code
-from dflow_protocols.wire.steps import FileRef
+from dflow_protocols.wire.listing import FileRef
 
 from ..process.host import Host
 from ..shards.exchange import Exchange

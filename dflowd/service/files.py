@@ -9,8 +9,7 @@ from typing import Any
 
 from dflow_protocols.membership.reach import MAX_HOPS
 from dflow_protocols.names import NodeId, ShardId, ShardRef
-from dflow_protocols.wire.listing import MAX_FILES, listing_fault
-from dflow_protocols.wire.steps import FileRef
+from dflow_protocols.wire.listing import MAX_FILES, FileRef, listing_fault
 
 from ..files.cache import NoRoomError
 from ..files.supplies import Supplies

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from .names import NodeId, RunId, ShardId, ShardRef, TaskKey, VersionId
-from .wire.steps import FileRef, Head
+from .wire.listing import FileRef
+from .wire.steps import Head
 from .work import Done, Failed, Origin, Product, Work
 
 T = TypeVar("T")

@@ -9,8 +9,7 @@ from pathlib import Path
 from dflow_protocols.names import ShardId, ShardRef, hash_shard
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.pipeline.files import files_of, is_code, named_files
-from dflow_protocols.wire.listing import listing_fault
-from dflow_protocols.wire.steps import FileRef
+from dflow_protocols.wire.listing import FileRef, listing_fault
 
 from ..errors import CliError
 from ..spec.diskfolder import DiskFolder

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dflow_protocols.pipeline.files import is_code, is_model
-from dflow_protocols.wire.steps import FileRef
+from dflow_protocols.wire.listing import FileRef
 
 from ..errors import EXIT_FAILED, CliError
 from ..mesh.client import Client

@@ -16,7 +16,8 @@ import msgpack
 
 from ..names import NodeId, RunId, ShardId, ShardRef, content_id
 from ..versions.facts import evals
-from ..wire.steps import FileRef, Roster, RunPut
+from ..wire.listing import FileRef
+from ..wire.steps import Roster, RunPut
 
 Lifecycle: TypeAlias = Literal["active", "failed", "finished", "cancelled"]
 ACTIVE: Final = "active"

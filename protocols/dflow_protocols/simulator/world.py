@@ -50,7 +50,7 @@ from ..shards.space import Priority
 from ..wire.codec import type_name
 from ..wire.frame import Frame, encode_frame
 from ..wire.gossip import Relayed
-from ..wire.steps import FileRef
+from ..wire.listing import FileRef
 from ..work import Failed, FailureKind, LoadWork, SaveWork, inputs_of
 from .faults import At, Fault, Join, Moment, Trigger, When
 from .faults.inject import inject

@@ -22,6 +22,7 @@ from ..names import (
 )
 from ..names import version_id as make_version_id
 from .books import Holding, Page, TaskClaim
+from .listing import FileRef
 from .packing import Packed
 
 # Things that messages carry -----------------------------------------------------------------------------------------
@@ -180,20 +181,6 @@ class Failure:
     kind: str
     digest: str
     error: str
-
-
-@dataclass(frozen=True, slots=True)
-class FileRef:
-    """A file that a run's works open.
-
-    key: the spec's key that names it first, such as `models.policy.path`. name: as engines open it, in the spec's way:
-    from the spec's folder, or absolute, with `/`; a folder is each file of it by its own name. ref: its content, as a
-    shard.
-    """
-
-    key: str
-    name: str
-    ref: ShardRef
 
 
 # Messages -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from ...events import FilesFound, FindFiles
 from ...names import RunId, ShardId, ShardRef
-from ...wire.steps import FileRef
+from ...wire.listing import FileRef
 from .schedule import Life
 
 FILES: Final = (FileRef("stages[1].config.function", "score.py", ShardRef(ShardId("f" * 64), 100)),)

@@ -15,7 +15,7 @@ from dflow_cli.submitting.listing import files_in, files_of_pipeline
 from dflow_cli.submitting.staging import PIECE_BYTES, locate, spread, stage
 from dflow_protocols.names import MAX_SHARD_BYTES, ShardRef, hash_shard
 from dflow_protocols.pipeline import Pipeline
-from dflow_protocols.wire.steps import FileRef
+from dflow_protocols.wire.listing import FileRef
 from tests.support.toy import toy_pipeline
 from tests.unit.cli.fakedaemon import FakeDaemon
 

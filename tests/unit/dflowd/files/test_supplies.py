@@ -14,7 +14,7 @@ import pytest
 from dflow_protocols.events import FilesFound, FindFiles
 from dflow_protocols.names import CHUNK_BYTES, NodeId, RunId, ShardId, ShardRef, hash_shard
 from dflow_protocols.pipeline import Pipeline
-from dflow_protocols.wire.steps import FileRef
+from dflow_protocols.wire.listing import FileRef
 from dflowd.data.folder import at
 from dflowd.files.cache import FileCache
 from dflowd.files.supplies import Supplies

@@ -15,7 +15,8 @@ from dflow_protocols.run_state.run_state import MeshView, RunState
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.roster import make_roster
 from dflow_protocols.steps.view import StepView
-from dflow_protocols.wire.steps import FileRef, Header, RunPut
+from dflow_protocols.wire.listing import FileRef
+from dflow_protocols.wire.steps import Header, RunPut
 from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, who
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from dflow_protocols.names import VersionId
 from dflow_protocols.run_state import status as runs
 from dflow_protocols.steps.roster import make_roster, newer
-from dflow_protocols.wire.steps import FileRef, Roster, RunPut
+from dflow_protocols.wire.listing import FileRef
+from dflow_protocols.wire.steps import Roster, RunPut
 from tests.unit.protocols.books import RUN, shard, who
 
 NODES = st.lists(st.integers(1, 5).map(who), max_size=4)

@@ -11,8 +11,8 @@ from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.wire.codec import decode, encode
 from dflow_protocols.wire.fields import MAX_BYTES, MAX_ITEMS, WireError
 from dflow_protocols.wire.frame import decode_frame, encode_frame
-from dflow_protocols.wire.listing import MAX_CHARACTERS, MAX_FILES, MAX_KEY, MAX_NAME, listing_fault
-from dflow_protocols.wire.steps import FileRef, Roster, RunPut
+from dflow_protocols.wire.listing import MAX_CHARACTERS, MAX_FILES, MAX_KEY, MAX_NAME, FileRef, listing_fault
+from dflow_protocols.wire.steps import Roster, RunPut
 from tests.unit.protocols.controllers.a_run import ALL
 
 WHO = "0a" * 16

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dflow_protocols.names import MAX_SHARD_BYTES, Part, ShardRef, part_of
 from dflow_protocols.wire.fields import MAX_INT
-from dflow_protocols.wire.steps import FileRef
+from dflow_protocols.wire.listing import FileRef
 from tests.unit.protocols.wire.vectors import example
 
 
