@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from math import inf
 
 from ..names import MANIFEST, ShardId
+from ..pipeline.plan import Training
 from ..ranges import State, in_order, shards_of
 from ..versions import lagged
 from ..work import BlockWork, ChainWork
@@ -57,15 +58,34 @@ def _check_passed(engines: Engines, params: ShardId, role: str, part: int, step:
     due = [s for s in range(step) for training in engines.plan(s).trainings if role == f"params:{training.model}"]
     ways = list(updates_of(engines.ledger, params, role, part))
     done = [[update.step for update in way] for way in ways]
-    passed = [way for way in done if way == due or (set(way) < set(due) and _is_given_up(engines, {*due} - {*way}))]
+    passed = [
+        way
+        for way in done
+        if way == due or (set(way) < set(due) and all(_changes_nothing(engines, role, at) for at in {*due} - {*way}))
+    ]
     assert passed, f"step {step} runs on parameters {params[:8]} that passed the updates {done}, not {due}"
     return ways[done.index(passed[0])]
 
 
-def _is_given_up(engines: Engines, updates: Iterable[int]) -> bool:
-    """Whether all that these updates were to train on was lost, as a node said: they change nothing then."""
-    given_up = engines.ledger.given_up
-    return all(any(engines.first(at) < lost <= at for lost in given_up) for at in updates)
+def _changes_nothing(engines: Engines, role: str, at: int) -> bool:
+    """Whether an update has nothing to train on: all of it was lost, as a node said, or none of it is kept."""
+    is_given_up = any(engines.first(at) < lost <= at for lost in engines.ledger.given_up)
+    return is_given_up or any(
+        _keeps_nothing(engines, training, at)
+        for training in engines.plan(at).trainings
+        if role == f"params:{training.model}"
+    )
+
+
+def _keeps_nothing(engines: Engines, training: Training, at: int) -> bool:
+    """Whether what was made for an update's step may be without a group for it: of what several executions of a
+    partition made any may be sealed."""
+    fewest: dict[int, list[tuple[int, int]]] = {}
+    for made in engines.ledger.made_by(training.groups_from, engines.first(at), str(engines.pipeline.id)):
+        kept = [(made.partition, place) for place, (tokens, _) in enumerate(made.groups) if tokens]
+        fewest[made.partition] = min(kept, fewest.get(made.partition, kept), key=len)
+    kept = sorted(group for groups in fewest.values() for group in groups)
+    return bool(fewest) and not training.share(kept)
 
 
 def _check_bases(engines: Engines, state: State) -> None:

@@ -8,6 +8,7 @@ world asks for it, things that were made for different ends come out with equal 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeAlias
@@ -177,6 +178,13 @@ class Ledger:
         made = [entry for entry in self.entries[shard] if isinstance(entry, PartitionOutput)]
         assert made, f"{shard[:8]} is no partition's output but {self[shard]}"
         return next((entry for entry in made if entry.partition == partition), made[-1])
+
+    def made_by(self, stage: str, step: int, spec: str) -> Iterator[PartitionOutput]:
+        """All outputs of a stage of a step of a run."""
+        for entries in self.entries.values():
+            for entry in entries:
+                if isinstance(entry, PartitionOutput) and (entry.stage, entry.step, entry.spec) == (stage, step, spec):
+                    yield entry
 
     def block(self, shard: ShardId, step: int, first: int, end: int, at: int) -> BlockSum:
         """The block of those leaves in that step, from chunk `at` of the gradient on, if there is one under this id,

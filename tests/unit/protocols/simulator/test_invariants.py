@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ from dflow_protocols.steps.reduction import cut_leaves
 from dflow_protocols.wire.fields import MAX_FRAME_BYTES
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import Header, Record, RunPut, Seal
-from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, InitWork, SliceWork
+from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, Groups, InitWork, SliceWork
 from tests.unit.protocols.wire.vectors import example
 
 STAGES = ("roll", "score", "adv")
@@ -107,6 +109,28 @@ def test_two_honest_steps_make_a_chain(range_bytes: int) -> None:
         slices = tuple(honest.slice(cover, chunks, tokens(records), step) for chunks in ((0, 1), (1, 3)))
         honest.state = honest.apply(slices, step)
     check_chain(honest.engines, honest.state)
+
+
+def one_step_and_outputs_of_another(keep_none: bool) -> OneStep:
+    honest = OneStep()
+    records = honest.records(0)
+    honest.state = honest.apply((honest.slice((honest.sum(honest.block(records, 0, 4)),), WHOLE, tokens(records)),))
+    if keep_none:
+        honest.engines._groups = partial(_without_tokens, honest.engines._groups)  # type: ignore[method-assign]
+    honest.records(1)
+    return honest
+
+
+def test_a_step_that_keeps_no_group_changes_nothing_and_one_that_keeps_some_may_not_be_left_out() -> None:
+    """Where all groups are alike there is nothing to learn, and the version goes on with the parameters that it has."""
+    idle, hasty = (one_step_and_outputs_of_another(keep_none) for keep_none in (True, False))
+    check_chain(idle.engines, idle.state)
+    with pytest.raises(AssertionError, match=r"passed the updates \[\[0\]\], not \[0, 1\]"):
+        check_chain(hasty.engines, hasty.state)
+
+
+def _without_tokens(kept: Callable[..., Groups], *arguments: Any) -> Groups:
+    return tuple((0, 0) for _ in kept(*arguments))
 
 
 def _another_rollout(honest: OneStep) -> None:
