@@ -2,7 +2,8 @@
 
 A packed value is one msgpack `bin`: a byte that says how, then msgpack of the value's fields, deflated if that is long.
 Its ids stand in it several times over, as what one record made is what the next one read: so a manifest is a fifth as
-long.
+long. What would be less than a FOLD-th of it travels plain, and is refused otherwise: who is sent few bytes has little
+to make of them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from ..names import Part
 PLAIN, DEFLATED = b"\0", b"\1"
 DEFLATE_FROM: Final = 4_096  # bytes; what is shorter has the same bytes whatever library deflates
 LEVEL: Final = 1
+FOLD: Final = 16  # times as long as its bytes a packed value is at most; content ids, of which seals are, are noise
 
 
 class Packed:
@@ -30,7 +32,10 @@ class Packed:
     def packed(self) -> bytes:
         """Itself, as it travels."""
         plain = pack(values_of(self))
-        return PLAIN + plain if len(plain) < DEFLATE_FROM else DEFLATED + zlib.compress(plain, LEVEL)
+        if len(plain) < DEFLATE_FROM:
+            return PLAIN + plain
+        deflated = zlib.compress(plain, LEVEL)
+        return DEFLATED + deflated if len(plain) < FOLD * len(deflated) else PLAIN + plain
 
     def came_as(self, data: bytes) -> None:
         """It was made of these bytes, and is passed on as these."""
@@ -38,13 +43,14 @@ class Packed:
 
 
 def inflated(data: bytes, most: int) -> bytes:
-    """What a packed value's bytes hold. Raises ValueError for what is not packed, or longer than `most` bytes."""
+    """What a packed value's bytes hold. Raises ValueError for what is not packed, or longer than `most` bytes or FOLD
+    times its own."""
     how, rest = data[:1], data[1:]
     if how == PLAIN and len(rest) <= most:
         return rest
     if how != DEFLATED:
         raise ValueError("not packed, or too long")
-    machine = zlib.decompressobj()
+    machine, most = zlib.decompressobj(), min(most, FOLD * len(rest))
     try:
         plain = machine.decompress(rest, most)
     except zlib.error as error:

@@ -8,12 +8,12 @@ from dataclasses import replace
 import msgpack
 import pytest
 
-from dflow_protocols.names import MANIFEST
+from dflow_protocols.names import MANIFEST, Partition, TaskKey
 from dflow_protocols.wire.codec import decode, encode
 from dflow_protocols.wire.fields import MAX_INFLATED, WireError
-from dflow_protocols.wire.packing import DEFLATED, PLAIN, inflated, pack, values_of
-from dflow_protocols.wire.steps import Seal, SealPut
-from tests.unit.protocols.books import RUN, SPEC, ZERO, finished_partition
+from dflow_protocols.wire.packing import DEFLATED, FOLD, PLAIN, inflated, pack, values_of
+from dflow_protocols.wire.steps import Seal, SealPut, Skip
+from tests.unit.protocols.books import RUN, SPEC, ZERO, finished_partition, who
 
 ENTRIES = tuple(record for partition in range(40) for record in finished_partition(partition))
 SEAL = Seal(SPEC, 0, ZERO.id, ZERO.id, MANIFEST, 0, 0, ENTRIES)
@@ -48,6 +48,7 @@ BAD = {
     "a cut one": SEAL.packed[:-5],
     "something behind it": SEAL.packed + b"x",
     "a bomb": DEFLATED + zlib.compress(bytes(MAX_INFLATED + 1)),
+    "many lists in few bytes": DEFLATED + zlib.compress(b"\xdc\x3f\xff" + b"\x91\xc0" * 16_383),
     "no msgpack": PLAIN + b"\xc1",
     "no seal": PLAIN + pack((1, 2)),
 }
@@ -66,3 +67,11 @@ def test_no_more_is_inflated_than_is_asked_for() -> None:
         inflated(DEFLATED + zlib.compress(bytes(11)), 10)
     assert inflated(DEFLATED + zlib.compress(bytes(10)), 10) == bytes(10)
     assert inflated(PLAIN + b"as it is", 8) == b"as it is"
+
+
+def test_what_says_one_thing_many_times_travels_plain() -> None:
+    """Nobody takes what inflates that much, or a few bytes would cost a daemon seconds and much memory."""
+    skip = Skip(TaskKey(0, "roll", Partition(0)), "error", "0" * 64, "no such file " * 300, (who(1),))
+    seal = replace(SEAL, entries=(), skipped=(skip,) * 100)
+    assert len(zlib.compress(pack(values_of(seal)), 1)) * FOLD < len(pack(values_of(seal)))
+    assert decode(encode(replace(PUT, seal=seal))).seal == seal
