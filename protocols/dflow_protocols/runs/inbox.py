@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import assert_never
 
@@ -16,7 +16,7 @@ from ..run_state.outbox import LEASE, Outbox
 from ..run_state.run_state import MeshView, RunState
 from ..steps.admission import MAX_JUMP, is_failure, is_header, is_of_gradient, is_record, is_seal, is_single, is_unit
 from ..versions.lineage import is_chain
-from ..wire.books import TaskClaim
+from ..wire.books import Holding, TaskClaim
 from ..wire.steps import (
     LOST,
     Bring,
@@ -205,6 +205,7 @@ class Inbox:
 
     def _take_seal(self, mesh: MeshView, source: NodeId, put: SealPut, out: list[Action]) -> None:
         run, seal = self._state, put.seal
+        put = replace(put, holdings=tuple(_holdings(put, mesh.living | {source})))
         if not self._may_keep(seal):
             return
         if run.pipeline.on_poison != "skip" and any(skip.kind != LOST for skip in seal.skipped):
@@ -215,8 +216,7 @@ class Inbox:
         step.keep(seal)
         for shard, holders in put.holders:
             for holder in holders:
-                if holder in mesh.living or holder == source:
-                    run.holdings.credit(holder, [shard])
+                run.holdings.credit(holder, [shard])
         if put.settled:
             step.settled.add(seal.id)
             self._pass_on(mesh, put, out)
@@ -252,3 +252,15 @@ class Inbox:
             run.step(seal.step).settled.add(seal.id)
         if roster is not None and roster.step == header.step:
             run.step(header.step).take_roster(roster)
+
+
+def _holdings(put: SealPut, may_hold: Collection[NodeId]) -> Iterator[Holding]:
+    """Who of these is said to hold what a seal names. Each place once, and each node once a place: what is said in few
+    bytes of many of both would be told on as all of their pairs."""
+    left = set(range(len(put.seal.shards)))
+    for holding in put.holdings:
+        nodes = tuple(node for node in dict.fromkeys(holding.nodes) if node in may_hold)
+        places = tuple(place for place in dict.fromkeys(holding.places) if place in left)
+        left.difference_update(places)
+        if nodes and places:
+            yield Holding(places, nodes)

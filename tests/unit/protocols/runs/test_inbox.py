@@ -77,3 +77,18 @@ def test_a_long_seal_is_passed_on_with_who_holds_what_it_names(monkeypatch: pyte
     held = [each for message in passed for each in message.records]
     assert [each.record for each in held] == list(entries)
     assert {each.holders for each in held} == {(who(2), who(3))}
+
+
+def test_of_who_holds_what_a_seal_names_each_pair_is_taken_once_and_of_members_alone() -> None:
+    """Sixteen thousand places of sixteen thousand nodes take half a megabyte; a daemon that went through all pairs of
+    them would stand still for minutes, and one that told them on fill its memory."""
+    run = ARun(two_steps())
+    entries = tuple(each for at in range(run.state.plan(0).chains[0].partitions) for each in finished_partition(at))
+    seal = Seal(run.state.spec, 0, ZERO.id, ZERO.id, MANIFEST, 0, 0, entries)
+    nodes = (who(3), *map(who, range(50, 250)), who(3), who(2))
+    holdings = (Holding((0, 1) * 50, nodes), Holding((1, 0, 2, 9_999), (who(2),)), Holding((0, 3), (who(60),)))
+    hear(run, SealPut(RUN, seal, True, holdings, None, (who(4),)), mesh(1, 2, 3, 4))
+    ((to, passed),) = run.told(SealPut)
+    assert isinstance(passed, SealPut)
+    assert (to, passed.holdings) == (who(4), (Holding((0, 1), (who(3), who(2))), Holding((2,), (who(2),))))
+    assert run.state.holdings.holders[seal.shards[1]] == {who(2), who(3)}
