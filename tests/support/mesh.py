@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -98,9 +99,12 @@ class Mesh:
             self.prepare()
 
     def __enter__(self) -> Self:
-        for node in self.nodes.values():
-            self.launch(node)
-        self.await_all()
+        with ExitStack() as unfinished:  # nobody leaves a context that was not entered
+            unfinished.callback(self.__exit__, None, None, None)
+            for node in self.nodes.values():
+                self.launch(node)
+            self.await_all()
+            unfinished.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
