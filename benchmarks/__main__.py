@@ -18,8 +18,11 @@ import argparse
 import difflib
 import json
 import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NoReturn
 
 from benchmarks import compare
@@ -101,7 +104,8 @@ def run(benchmark: Benchmark, words: Sequence[str]) -> None:
 
     tell({"load": round(os.getloadavg()[0], 2)})
     try:
-        figures = benchmark.measure(tell, **settings)
+        with cleaned_up():
+            figures = benchmark.measure(tell, **settings)
     except Skipped as why:
         if as_json:
             say({"name": benchmark.name, "skipped": str(why), "figures": []})
@@ -112,6 +116,21 @@ def run(benchmark: Benchmark, words: Sequence[str]) -> None:
         say({"name": benchmark.name, "settings": settings, "figures": [each.row() for each in figures]})
     else:
         print(table(figures))
+
+
+@contextmanager
+def cleaned_up() -> Iterator[None]:
+    """SIGTERM ends the block as an error does, so that the daemons of a benchmark end with it."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # `timeout` tells a process and its group: twice
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def say(row: Mapping[str, Any]) -> None:

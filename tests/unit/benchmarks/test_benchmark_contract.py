@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,6 +69,33 @@ def test_what_cannot_run_here_says_why_and_is_no_failure(run: Callable[..., list
     """A script that runs them all goes on."""
     said = json.loads(run("--json", "--is-missing")[-1])
     assert said == {"name": "pretended", "skipped": "needs a GPU", "figures": []}
+
+
+def test_who_is_terminated_cleans_up_and_takes_no_second_signal_meanwhile(
+    monkeypatch: pytest.MonkeyPatch, run: Callable[..., list[str]]
+) -> None:
+    """A scheduler or `timeout` ends it so, the latter twice; its daemons and engines would hold on to devices."""
+    ended: list[str] = []
+    taken: list[int] = []
+
+    def terminated(tell: Tell) -> list[Figure]:
+        with ExitStack() as mesh:
+            mesh.callback(ended.append, "mesh")
+            mesh.callback(signal.raise_signal, signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+        return []
+
+    monkeypatch.setattr(program, "load", lambda name: Benchmark("pretended", "Does it?", terminated, (), {}))
+    before = signal.signal(signal.SIGTERM, lambda number, frame: taken.append(number))
+    try:
+        with pytest.raises(SystemExit) as left:
+            run()
+        assert ended == ["mesh"]
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert left.value.code == 128 + signal.SIGTERM
+    assert taken == [signal.SIGTERM]  # the last one, as ever
 
 
 def test_people_get_a_table(run: Callable[..., list[str]]) -> None:
