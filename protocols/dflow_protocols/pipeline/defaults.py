@@ -162,7 +162,7 @@ def _adaptive(spec: Mapping[str, Any], stage: dict[str, Any], vertex: Vertex) ->
     if not (trains or vertex.operator.methods) or config.get("kl_target") is None:
         return
     name = f"stage `{vertex.id}`: `kl_target`"
-    if not config["kl"]:
+    if not config.get("kl"):
         yield Problem(f"{path}.kl_target", f"{name} moves `kl`, and that is 0", "write where it begins: `kl: 0.05`")
     if spec["lag"] and not trains:
         what = f"{name} is of the newest version, and with `lag` rewards are given before that is made"
