@@ -46,10 +46,12 @@ def placed(problem: Problem, stages: Sequence[str], written: Sequence[str], else
     match = re.match(r"stages\[(\d+)\]", problem.path)
     if not match:
         return problem
-    name = stages[int(match[1])]
-    if name not in written:
+    at = int(match[1])
+    alike = [index for index, name in enumerate(written) if name == stages[at]]
+    if not alike:
         return replace(problem, path=elsewhere)
-    return replace(problem, path=f"stages[{written.index(name)}]{problem.path[match.end() :]}")
+    index = alike[min(stages[:at].count(stages[at]), len(alike) - 1)]  # of those with one id, that which it is
+    return replace(problem, path=f"stages[{index}]{problem.path[match.end() :]}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

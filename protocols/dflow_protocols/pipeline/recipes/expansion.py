@@ -107,13 +107,15 @@ class _Cast:
 
     def assemble(self, data: Any) -> None:
         """Fill in what is said of those that are there, and make those that are not."""
-        drafts = {stage["id"]: stage for stage in self.stages if is_draft(stage)}
+        written = [stage for stage in self.stages if is_draft(stage)]
+        drafts = {stage["id"]: stage for stage in reversed(written)}
+        again = [stage for stage in written if drafts[stage["id"]] is not stage]
         self.stages = [stage for stage in self.stages if not is_draft(stage)]
         for name in self.recipe.roles:
             self._settle(name, self._said(name, data), drafts)
         if any(_asks_reference(stage) for stage in self.stages):
             self._settle("ref", {}, drafts)
-        self.stages += drafts.values()  # no stage of this algorithm: validation will say what they lack
+        self.stages += [*drafts.values(), *again]  # no stages of this algorithm: validation will say what is wrong
 
     def _said(self, name: str, data: Any) -> Config:
         """The settings that a stage of this role has where none are written."""

@@ -216,3 +216,10 @@ def test_a_mistake_is_told_of_what_was_written() -> None:
         ("stages[1].config.leaves", "stage `learn`: `leaves` is 3, which is no power of two"),
         ("algorithm", "stage `critic`: `leaves` is 3, which is no power of two"),
     ]
+
+
+def test_a_stage_of_the_algorithm_that_is_written_twice_is_a_mistake_of_the_second() -> None:
+    """Its settings, or those of the first, would be lost without a word."""
+    with pytest.raises(SpecError) as caught:
+        Pipeline.from_dict(short("grpo", {"id": "roll", "config": {"group": 4}}))
+    assert ("stages[1].id", "there are two stages `roll`") in [(each.path, each.what) for each in caught.value.problems]
