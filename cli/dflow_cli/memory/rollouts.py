@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dflow_protocols.pipeline import Pipeline, Stage
-from dflow_protocols.pipeline.grammar.signatures import enough
+from dflow_protocols.pipeline.grammar.signatures import HEARD, enough
 
 PROMPT = 128  # tokens, a guess: a plan reads no data
 TOKEN = 12  # bytes in a rollout: its number, its log-probability, and its text, of about four letters
@@ -15,13 +15,14 @@ FEW = ("reward", "kept")  # outputs with one number a completion
 
 
 def longest(pipeline: Pipeline, stage: Stage) -> int:
-    """Tokens behind the prompt in the rollout that a stage writes, at most: with a reply stands what it replies to."""
+    """Tokens behind the prompt in the rollout that a stage writes, at most: with a reply stands what it replies to,
+    as often as its template has that."""
     config, heard = stage.config, _read_by(pipeline, stage)
     if heard is None:
         return int(min(config["max_tokens"], config.get("segment_tokens") or config["max_tokens"]))
     if stage.operator.continues:
         return int(min(config["max_tokens"], longest(pipeline, heard) + config["segment_tokens"]))
-    return int(config["max_tokens"] + heard.config["max_tokens"])
+    return int(config["max_tokens"] + config["template"].count(HEARD) * heard.config["max_tokens"])
 
 
 def said_at_once(pipeline: Pipeline, stage: Stage) -> tuple[int, int]:

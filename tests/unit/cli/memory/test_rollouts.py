@@ -47,6 +47,9 @@ def test_a_reply_stands_behind_what_it_replies_to() -> None:
     alone = PROMPTS + COMPLETIONS * TOKENS * TOKEN
     reply = PROMPTS + COMPLETIONS * (TOKENS + 10) * (TOKEN + 2 * COLUMN)
     assert step_bytes(pipeline) == alone + reply + COMPLETIONS * (TOKENS + 10) * COLUMN  # which is compared
+    twice = {**READ, "config": {"max_tokens": 10, "template": "{prompt}\n{completion}\nAgain:\n{completion}"}}
+    often = made(twice)
+    assert longest(often, often.stage("read")) == 2 * TOKENS + 10
 
 
 @pytest.mark.parametrize(("top", "held"), [({}, 1), ({"lag": 3}, 4), (LOOSE, 3)])
