@@ -1,4 +1,4 @@
-"""From an entry to the tokens that `sft` trains on."""
+"""From an entry to the tokens that `sft` trains on, and `preferences`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dflow_protocols.pipeline.entries.conversation import (
     MARKS,
     Message,
     Span,
+    answer_span,
     answers_in,
     assistant_spans,
     read_messages,
@@ -38,6 +39,23 @@ def demonstrate(tokenizer: Any, data: Data, entry: Entry, stops: Collection[int]
     """An entry as a demonstration. `stops`: tokens that end a turn. Raises UserError, naming the entry's place."""
     try:
         return _demonstrate(tokenizer, data.wording_of(entry), entry, stops)
+    except EntryError as error:
+        raise UserError(f"{data.place(entry)}: {error.what}; {error.hint}") from error
+    except UserError as error:
+        raise UserError(f"{data.place(entry)}: {error}") from error
+
+
+def answered(tokenizer: Any, data: Data, entry: Entry, answer: str, stops: Collection[int]) -> list[int]:
+    """The tokens of an answer behind an entry's prompt, its end included. `stops`: as in `demonstrate`. Raises
+    UserError, naming the entry's place."""
+    wording = data.wording_of(entry)
+    try:
+        if wording.messages is None:
+            return answer_tokens(tokenizer, {**entry, "answer": answer})
+        text, span = answer_span(
+            wording.conversation(entry), answer, lambda said, asks: render(tokenizer, said, wording, asks=asks)
+        )
+        return _tokens(tokenizer, text, [span], stops).said
     except EntryError as error:
         raise UserError(f"{data.place(entry)}: {error.what}; {error.hint}") from error
     except UserError as error:

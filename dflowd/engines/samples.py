@@ -43,10 +43,10 @@ def samples_of(pipeline: Pipeline, known: Mapping[str, Columns], data: Callable[
     last = next((name for name in reversed(list(known)) if name.endswith(".rollout")), None)
     if last is None:
         return ()
-    found, config = known[last], pipeline.beginning_of(last.partition(".")[0]).config
-    said, turns, width = read_texts(found["text"]), _turns(found), int(config["group"])
+    found, beginning = known[last], pipeline.beginning_of(last.partition(".")[0])
+    said, turns, width = read_texts(found["text"]), _turns(found), beginning.width
     trained = _trained(pipeline, given, last)
-    source = data(config["data"])
+    source = data(beginning.config["data"])
     return tuple(
         _sample(
             source.training(position),

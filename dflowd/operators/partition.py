@@ -106,7 +106,7 @@ class Rollout:
     lengths: Any  # per sample, int32
     truncated: Any  # per sample, bool: whether it was cut off, and did not end by a token or a text that ends one
     tokens: list[Any]  # per sample, int32 arrays
-    logprobs: list[Any]  # per sample, float32 arrays: of each token, as the sampler had it
+    logprobs: list[Any]  # per sample, float32 arrays: of each token, as the sampler had it; NaN where there was none
     prompts: list[Any]  # per group, int32 arrays
     messages: list[list[Message]]  # per group: what was put to the model
     own: list[Any] | None  # per sample, bool arrays: the tokens that the model said; None: all of them
@@ -127,21 +127,22 @@ class Rollout:
 def read_rollout(partition: Partition) -> Rollout:
     """The rollout that the stage reads, with the entries of the data that it was sampled for."""
     found = partition.read("rollout")
-    asked = partition.beginning().config
-    data = partition.data(asked["data"])
+    beginning = partition.beginning()
+    data = partition.data(beginning.config["data"])
     entries = [data.training(int(position)) for position in columns.values(found["position"])]
+    lengths = columns.lengths(found["tokens"])
     talks = {
         name: [json.loads(row) for row in read_texts(found[name])] for name in ("opening", "turns") if name in found
     }
     rewards = columns.rows(found["turn_reward"]) if "turn_reward" in found else None
     return Rollout(
-        int(asked["group"]),
+        beginning.width,
         entries,
         read_texts(found["text"]),
-        columns.lengths(found["tokens"]),
+        lengths,
         columns.values(found["truncated"]).astype(np.bool_),
         columns.rows(found["tokens"]),
-        columns.rows(found["logprobs"]),
+        columns.rows(found["logprobs"]) if "logprobs" in found else [np.full(n, np.nan, np.float32) for n in lengths],
         columns.rows(found["prompt"]),
         talks.get("opening") or [data.wording_of(entry).conversation(entry) for entry in entries],
         columns.own_tokens(found),

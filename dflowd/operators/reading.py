@@ -36,7 +36,7 @@ BATCH_TOKENS = 8192  # padded tokens of one forward pass
 
 def logprob(partition: Partition) -> Output:
     maker = partition.pipeline.stage(partition.source("rollout").partition(".")[0])
-    policy, temperature = partition.policy(str(partition.stage.model)), float(maker.config["temperature"])
+    policy, temperature = partition.policy(str(partition.stage.model)), float(maker.config.get("temperature", 1.0))
     scored = by_token(partition, policy, lambda batch: likelihood(policy, batch, temperature)[0])
     is_followed = any(each.measured == partition.stage.id for each in adaptive(partition.pipeline))
     return Output("logprob", {"logprob": scored}, _apart(partition, scored) if is_followed else {})

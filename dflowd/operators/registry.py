@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dflowd.algorithms.registry import TOKEN_ADVANTAGES, TURN_ADVANTAGES
 
 from .advantage import advantage
+from .answers import preferences, sft
 from .custom import custom
 from .evaluate import evaluate
 from .filter import filter_groups
@@ -15,13 +16,13 @@ from .partition import Output, Partition
 from .reading import logprob, reward_model, value
 from .reply import reply
 from .reward import reward
-from .sft import sft
 from .token_advantage import token_advantage, turn_advantage
 
-Operator = Callable[[Partition], Output]
+Operator = Callable[[Partition], Output | list[Output]]
 
 OPERATORS: Mapping[str, Operator] = {
     "generate": generate,
+    "preferences": preferences,
     "continue": go_on,
     "reply": reply,
     "reward": reward,
@@ -47,4 +48,5 @@ def operate(partition: Partition, operators: Mapping[str, Operator] = OPERATORS)
     if method in TURN_ADVANTAGES:
         return turn_advantage(partition)
     function = operators.get(partition.stage.op)
-    return custom(partition) if function is None else [function(partition)]
+    made = custom(partition) if function is None else function(partition)
+    return made if isinstance(made, list) else [made]

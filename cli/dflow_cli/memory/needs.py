@@ -188,7 +188,7 @@ def _micro_batches(pipeline: Pipeline, stage: Stage, is_in_line: bool) -> int:
     else:
         maker = pipeline.stage(next(read.partition(".")[0] for read in stage.reads if read.endswith(".rollout")))
         sampled = pipeline.beginning_of(maker.id)
-        prompts, group, most = trained_groups(pipeline, sampled), sampled.config["group"], longest(pipeline, maker)
+        prompts, group, most = trained_groups(pipeline, sampled), sampled.width, longest(pipeline, maker)
     sharing = 1 if is_in_line else max(1, (SHARED_ROW - PROMPT) // max(1, most))
     tokens = prompts * (-(-group // sharing) * PROMPT + group * most)
     of_a_leaf = -(-tokens // stage.config["leaves"])

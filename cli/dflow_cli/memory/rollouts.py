@@ -58,11 +58,11 @@ def step_bytes(pipeline: Pipeline) -> int:
 
 
 def _bytes_of(pipeline: Pipeline, stage: Stage) -> int:
-    whose = stage if stage.operator.samples else _read_by(pipeline, stage)
+    whose = stage if stage.operator.samples or stage.operator.prefers else _read_by(pipeline, stage)
     if whose is None or stage.operator.evaluates or not stage.operator.is_on_partitions:
         return 0
     sampled = pipeline.beginning_of(whose.id)
-    groups, group = sampled_groups(pipeline, sampled), int(sampled.config["group"])
+    groups, group = sampled_groups(pipeline, sampled), sampled.width
     each = [_token_bytes(pipeline, stage) if name == "rollout" else COLUMN for name in stage.writes if name not in FEW]
     prompts = COLUMN * PROMPT * groups if "rollout" in stage.writes else 0
     return prompts + groups * group * longest(pipeline, whose) * sum(each)

@@ -15,6 +15,7 @@ from dflow_protocols.pipeline.architecture import DIVIDED_EVENLY, no_such_heads
 from dflow_protocols.pipeline.entries.conversation import (
     USER,
     Message,
+    answer_span,
     answers_in,
     assistant_spans,
     put_to_model,
@@ -136,6 +137,8 @@ def _look_at_stage(use: _Use, found: Findings) -> None:
         _look_at_turns(use, use.format, chat, found)
     if use.most is not None and use.format is not None:
         _look_at_long(use, use.format, chat, use.most, found)
+    if use.stage.operator.prefers and use.said is not None and use.format is not None:
+        _look_at_pairs(use, use.format, use.said, found)
     context = use.files.context
     if context is None:
         return
@@ -226,7 +229,8 @@ def _look_at_turns(use: _Use, kind: str, chat: Chat, found: Findings) -> None:
     tried: set[tuple[str, ...]] = set()
     try:
         for place, row in rows_of(kind, use.source[kind], use.files.base, LINES_READ):
-            messages = _asked(use, make_entry(row, Keys.of(use.source)))
+            entry = make_entry(row, Keys.of(use.source))
+            messages = _asked(use, entry)
             roles = tuple(str(message["role"]) for message in messages)
             if roles in tried:
                 continue
@@ -234,6 +238,8 @@ def _look_at_turns(use: _Use, kind: str, chat: Chat, found: Findings) -> None:
             try:
                 if use.is_of_conversations and not chat.marks_answers:
                     assistant_spans(messages, render)
+                elif use.stage.operator.prefers:
+                    answer_span(messages, entry["answer"], render)
                 else:
                     render(messages, not use.is_of_conversations)
             except (EntryError, TemplateFault) as error:
@@ -284,6 +290,38 @@ def _count(use: _Use, chat: Chat | None, entry: Row, most: int) -> int:
         if len(text.encode("utf-8", "surrogatepass")) + OWN_TOKENS <= most:
             return 0
         return len(use.tokenizer.encode(text[: CHARACTERS_A_TOKEN * (most + 1)], add_special_tokens=chat is None).ids)
+    except Exception:  # such as a character that the vocabulary lacks: the engine tells its text
+        return 0
+
+
+def _look_at_pairs(use: _Use, kind: str, most: int, found: Findings) -> None:
+    """How many pairs have an answer of more tokens than the stage takes."""
+    if use.tokenizer is None:
+        return
+    end = 0 if use.source.get("messages") else 1  # how many tokens a template ends a turn with is the engine's to count
+    long: list[str] = []
+    entries = 0
+    try:
+        for place, row in rows_of(kind, use.source[kind], use.files.base, LINES_READ):
+            entries += 1
+            entry = make_entry(row, Keys.of(use.source))
+            if any(_count_answer(use, entry[key], most) + end > most for key in ("answer", "rejected")):
+                long.append(place)
+    except (EntryError, OSError):
+        return  # told with the data
+    if long:
+        what = f"stage `{use.stage.id}`: {len(long)} of {entries} pairs of {use.source[kind]} have an answer of more"
+        where = f"tokens than `max_tokens`, {most}: the first is {long[0]}"
+        hint = "raise it, or take those lines out: an answer that is cut off would be another one"
+        _note(found.problems, Problem(f"{use.place}.config.max_tokens", f"{what} {where}", hint))
+
+
+def _count_answer(use: _Use, text: str, most: int) -> int:
+    """Tokens of an answer, counted as `_count` does: of a short one its bytes."""
+    try:
+        if (size := len(text.encode("utf-8", "surrogatepass"))) < most:
+            return size
+        return len(use.tokenizer.encode(text[: CHARACTERS_A_TOKEN * (most + 1)], add_special_tokens=False).ids)
     except Exception:  # such as a character that the vocabulary lacks: the engine tells its text
         return 0
 

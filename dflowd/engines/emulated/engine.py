@@ -166,7 +166,7 @@ def _fill(job: Job, vector: Vector, key: bytes) -> None:
 def _samples_of_a_group(job: Job, inputs: Mapping[tuple[int, str], ShardRef]) -> int:
     """By the rollout's stage; a demonstration is a group of its own."""
     stages = [name.partition(".")[0] for _, name in sorted(inputs) if name.endswith(".rollout")]
-    return int(job.pipeline.beginning_of(stages[0]).config["group"]) if stages else 1
+    return job.pipeline.beginning_of(stages[0]).width if stages else 1
 
 
 def _trained_tokens(job: Job, leaf: LeafGroups, inputs: Mapping[tuple[int, str], ShardRef]) -> int:

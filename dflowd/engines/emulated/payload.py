@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dflow_protocols.names import ShardId, ShardRef
+from dflow_protocols.names import ShardId, ShardRef, hash_shard
 from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.pipeline.plan import Chain, partition_groups, plan
 from dflow_protocols.pipeline.weighing import reward_weights
@@ -52,7 +52,7 @@ def rollout_lengths(pipeline: Pipeline, step: int, stage_id: str, partition: int
     number = pipeline.schedule.firsts[step]
     (chain,) = (chain for chain in plan(pipeline, number).chains if stage_id in chain.stages)
     first, end = partition_groups(chain, partition)
-    count = (end - first) * int(stage.config["group"])
+    count = (end - first) * stage.width
     return draw_lengths(profile_of(pipeline), draws(key_of(pipeline, step, stage_id, partition)), count, longest(stage))
 
 
@@ -109,6 +109,8 @@ class Payload:
 
     def make(self) -> Made:
         """By what the operator writes; what it has no maker for is drawn."""
+        if self._stage.operator.prefers:
+            return self._preferences()
         makers = {
             "rollout": self._continue if self._stage.operator.continues else self._generate,
             "reward": self._reward,
@@ -135,7 +137,7 @@ class Payload:
         while self._profile["hangs"] == self._partition + 1:
             time.sleep(NAP_S)
         self._device.enter(self._job, self._profile, SAMPLING)
-        width = int(self._job.pipeline.beginning_of(self._stage.id).config["group"])
+        width = self._job.pipeline.beginning_of(self._stage.id).width
         due = self._lengths(self._count * width)
         lengths = np.minimum(due, self._stage.config.get("segment_tokens") or due)
         self._sample(due, lengths)
@@ -203,6 +205,15 @@ class Payload:
             "reward_sq_sum": float(np.square(rewards).sum()),
         }
         return {"reward": self._encode(source, reward=columns.pack(rewards))}, (), _sums(metrics)
+
+    def _preferences(self) -> Made:
+        self._pretend(self._profile["reward_s"])
+        lengths = self._lengths(self._count * self._stage.width)
+        rollout = self._encode(tokens=self._tokens(lengths))
+        signs = columns.pack(np.tile(np.array([1, -1], np.float32), self._count))
+        advantage = self._encode(bytes.fromhex(hash_shard(rollout)[0]), advantage=signs)
+        groups = tuple((int(tokens), 2) for tokens in lengths.reshape(-1, 2).sum(1))
+        return {"rollout": rollout, "advantage": advantage}, groups, _sums({"samples": len(lengths)})
 
     def _advantage(self) -> Made:
         self._pretend(self._profile["reward_s"])

@@ -56,6 +56,7 @@ def fill(spec: dict[str, Any], vertices: Sequence[Vertex]) -> list[Problem]:
         if began.operator.begins is not None:
             problems.extend(_leaves(stage, vertex, root["config"], began.operator.begins))
         if "loss" in stage["config"]:
+            problems.extend(_preferred(stage, vertex, stages))
             models = {name: other["model"] for name, (other, _) in stages.items()}
             problems.extend([*_scored(stage, vertex, models), *_paired(stage, vertex, stages)])
             sampler, made = stages[str(_rollout_of(vertex))]
@@ -120,6 +121,17 @@ def _paired(
     if method is not None and not method.makes_pairs:
         what = f"stage `{vertex.id}` learns from pairs, and `{made.id}` gives every completion an advantage"
         yield Problem(f"{vertex.place}.config.loss.kind", what, f"write `method: pairs` in `{made.id}`")
+
+
+def _preferred(
+    stage: dict[str, Any], vertex: Vertex, stages: Mapping[str, tuple[dict[str, Any], Vertex]]
+) -> Iterator[Problem]:
+    """Nobody knows how likely answers of a data set were to who wrote them: they are learnt from as pairs."""
+    maker = stages[str(_rollout_of(vertex))][1]
+    loss = loss_named(str(stage["config"]["loss"].get("kind") or "grpo"))
+    if maker.operator.prefers and loss is not None and not loss.is_of_pairs:
+        what = f"stage `{vertex.id}` learns from `{maker.id}`, whose answers nobody sampled"
+        yield Problem(f"{vertex.place}.config.loss.kind", what, "write `loss: {kind: dpo}`")
 
 
 def _rollout_of(vertex: Vertex) -> str | None:
@@ -192,6 +204,12 @@ def _check_data(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> 
         sets = sets_in(spec["data"], name)
         which = f"`data.{name}`" if sets == (name,) else "one of the data sets that it mixes"
         yield Problem(path, what, f"add `held_out: {{share: 0.1, count: 500}}` to {which}")
+    for part in sets_in(spec["data"], name) if vertex.operator.prefers else ():
+        if spec["data"][part].get("rejected") is None:
+            what = f"stage `{vertex.id}`: the rows of `{part}` have one answer each"
+            is_of_rows = "answer" in spec["data"][part]
+            how = f"name the key of the worse one: `rejected: KEY` in `data.{part}`"
+            yield Problem(path, what, how if is_of_rows else "take rows of a file, which say a worse one by `rejected`")
 
 
 def _evaluate(spec: dict[str, Any], stage: dict[str, Any], vertex: Vertex) -> Iterator[Problem]:

@@ -32,7 +32,7 @@ def doubts(pipeline: Pipeline) -> Iterator[Problem]:
             what = f"nothing reads what `{stage.id}` keeps: it leaves nothing out"
             hint = "place it before an `advantage` stage of the same rollout, or have a stage of your own read `kept`"
             yield Problem(f"stages[{index}]", what, hint)
-        if "rollout" in stage.operator.writes and not stage.operator.continues:
+        if "rollout" in stage.operator.writes and stage.operator.samples and not stage.operator.continues:
             yield from _sampling(stage, f"stages[{index}]")
             yield from _groups(pipeline, stage, f"stages[{index}].config")
         if stage.operator.compares and not any((stage.config.get("rewards") or {"": 1.0}).values()):

@@ -246,7 +246,7 @@ def _chain(pipeline: Pipeline, group: tuple[str, ...], readings: Sequence[_Readi
             for stage, engine in zip(stages, engines, strict=True)
             if stage.model is not None and ENGINES[engine].batch < max(ENGINES[e].batch for e in engines)
         ),
-        at_once=_at_once(pipeline, engines, -(-config[begins.groups] // config["partitions"]) * config.get("group", 1)),
+        at_once=_at_once(pipeline, engines, -(-config[begins.groups] // config["partitions"]) * stages[0].width),
         trained=tuple(dict.fromkeys(read for each in readings for read in each.trained if _stage_of(read) in group)),
         counted=counted,
         rounds=rounds,
@@ -331,4 +331,4 @@ def _most_tokens(pipeline: Pipeline, maker: str, most_groups: int | None) -> int
     root = pipeline.beginning_of(maker)
     assert root.operator.begins is not None, "so it is found"
     groups = most_groups or int(root.config[root.operator.begins.groups])
-    return groups * int(root.config.get("group", 1)) * int(pipeline.stage(maker).config.get("max_tokens", 1))
+    return groups * root.width * int(pipeline.stage(maker).config.get("max_tokens", 1))

@@ -46,6 +46,12 @@ class Stage:
     def operator(self) -> Operator:
         return operator_of(self.op)
 
+    @property
+    def width(self) -> int:
+        """Completions of each group that it makes, where it begins a chain."""
+        begins = self.operator.begins
+        return int(self.config.get("group", begins.width if begins is not None else 1))
+
     def to_dict(self) -> dict[str, Any]:
         whole = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: value for name, value in whole.items() if not is_left_out(STAGE[name], value)}

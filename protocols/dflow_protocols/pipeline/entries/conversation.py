@@ -106,3 +106,13 @@ def assistant_spans(messages: Sequence[Message], render: Render) -> tuple[str, l
             raise EntryError(what, hint)
         spans.append((len(before), len(after)))
     return whole, spans
+
+
+def answer_span(asked: Sequence[Message], answer: str, render: Render) -> tuple[str, Span]:
+    """The conversation with an answer behind it as text, and where in that the answer is. Raises EntryError where the
+    template writes what is asked otherwise once it is answered."""
+    before, whole = render(asked, True), render([*asked, {"role": ASSISTANT, "content": answer}], False)
+    if not whole.startswith(before):
+        what = "the chat template words what is asked otherwise once it is answered"
+        raise EntryError(what, "take one that does not, or give the data `prompt` and `answer` as texts")
+    return whole, (len(before), len(whole))

@@ -12,7 +12,7 @@ from typing import Any, Self
 import msgpack
 
 from ..grammar.text import half_character, is_text
-from .conversation import question_of, read_messages, split_answer
+from .conversation import ASSISTANT, USER, Message, question_of, read_message, read_messages, split_answer
 from .problem import EntryError
 
 KEYS_TOLD = 8
@@ -29,29 +29,63 @@ class Keys:
     prompt: str | None
     answer: str | None
     messages: str | None = None
+    rejected: str | None = None
 
     @classmethod
     def of(cls, source: Mapping[str, Any]) -> Self:
         """As a spec's `data` section says."""
-        return cls(source["prompt"], source["answer"], source.get("messages"))
+        return cls(source["prompt"], source["answer"], source.get("messages"), source.get("rejected"))
 
 
 def make_entry(row: Row | EntryError, keys: Keys) -> Row:
-    """The row, with `question` and `answer` as texts whatever their keys are called there.
+    """The row, with `question` and `answer` as texts whatever their keys are called there, and `rejected` if a worse
+    answer is named.
 
     A number is an answer as JSON writes it. Raises EntryError, also the one that came in
     place of a row.
     """
     if isinstance(row, EntryError):
         raise row
-    if keys.messages is not None:
-        asked, said = split_answer(read_messages(_find(row, "messages", keys.messages), keys.messages))
+    asked, said = _asked(row, keys)
+    question = question_of(asked)
+    if keys.rejected is None:
         answer = said if keys.answer is None else _text(row, "answer", keys.answer)
-        return {**row, "question": question_of(asked), "answer": answer}
+        return {**row, "question": question, "answer": answer}
+    better, worse = str(keys.answer or keys.messages), keys.rejected
+    answer, rejected = _one_of_two(row, "answer", better, asked), _one_of_two(row, "rejected", worse, asked)
+    if answer == rejected:
+        raise EntryError(f"`{better}` and `{worse}` are the same answer", "correct one of them, or take the line out")
+    return {**row, "question": question, "answer": answer, "rejected": rejected}
+
+
+def _asked(row: Row, keys: Keys) -> tuple[list[Message], str]:
+    """What a model is asked, and the answer that a conversation has in itself."""
+    if keys.messages is not None:
+        return split_answer(read_messages(_find(row, "messages", keys.messages), keys.messages))
     prompt = _text(row, "prompt", str(keys.prompt))
     if not prompt.strip():
         raise EntryError(f"`{keys.prompt}` is empty", "give every entry a prompt, or take the line out")
-    return {**row, "question": prompt, "answer": _text(row, "answer", str(keys.answer))}
+    return [{"role": USER, "content": prompt}], ""
+
+
+def _one_of_two(row: Row, role: str, key: str, asked: list[Message]) -> str:
+    """An answer of a pair: a text, or the last turn of a conversation, behind what is `asked` or alone."""
+    found = _find(row, role, key)
+    if not isinstance(found, list):
+        return _text(row, role, key)
+    turns = [read_message(turn, f"{key}[{at}]") for at, turn in enumerate(found)]
+    if not turns or turns[-1]["role"] != ASSISTANT:
+        what = f"`{key}` ends in no turn of the assistant"
+        raise EntryError(what, f"give it the answer, name the one that has it, `{role}: KEY`, or take the line out")
+    *before, last = turns
+    if before and [_spoken(turn) for turn in before] != [_spoken(turn) for turn in asked]:
+        hint = "a pair's answers are to one prompt: correct it, or take the line out"
+        raise EntryError(f"`{key}` answers something else than what is asked", hint)
+    return str(last["content"])
+
+
+def _spoken(turn: Message) -> tuple[str, str]:
+    return turn["role"], turn["content"]
 
 
 def is_held_out(question: str, share: float) -> bool:

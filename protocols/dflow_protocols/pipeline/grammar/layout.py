@@ -149,6 +149,12 @@ _DATASET = Variants(
                     None,
                     unwritten=True,
                 ),
+                "rejected": Text(
+                    "the key of a worse answer, for a `preferences` stage: each row is a pair then, and either answer "
+                    "a text or the last turn of a conversation",
+                    None,
+                    unwritten=True,
+                ),
                 **_PROMPTS,
                 "held_out": _HELD_OUT,
             },

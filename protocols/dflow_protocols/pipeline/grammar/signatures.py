@@ -44,6 +44,7 @@ class Beginning:
     entries: str  # how many different entries of its data it takes
     groups_each: int | None = None  # of a partition, where the spec says no number of partitions; None: see defaults
     is_read: bool = False  # whether stages after it may read what it makes
+    width: int = 1  # completions of a group, where its config has no `group`
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class Operator:
     samples: bool = False  # it has a model say tokens, one after the other
     continues: bool = False  # it goes on with the completions that it reads
     evaluates: bool = False  # measures a version: also the final one, and no training waits for it
+    prefers: bool = False  # its data says which of two answers is the better one, and nobody sampled them
     scores: bool = False  # its config's `function` is called with completions
     sifts: bool = False  # its config's `function` is called with groups, and says which are kept
     compares: str = ""  # the output that it weighs; its config's `rewards` add several of them up
@@ -225,6 +227,23 @@ OPERATORS: Mapping[str, Operator] = {
                     _SEGMENT, about=f"{_SEGMENT.about}; absent: none does", default=None, unwritten=True
                 ),
                 "environment": ENVIRONMENT,
+            },
+        ),
+    ),
+    "preferences": Operator(
+        "takes pairs of answers from the data, which says which of two is the better one",
+        writes=("rollout", "advantage"),
+        effect="seeded",
+        model="tokenizer",
+        begins=Beginning("prompts", "prompts", is_read=True, width=2),
+        prefers=True,
+        config=Section(
+            "",
+            {
+                "data": replace(_DATA, about=f"{_DATA.about}, of rows with `rejected`"),
+                "prompts": _count("prompts a step, each with two answers"),
+                "partitions": _count(_PARTITIONS, None, MAX_PARTITIONS),
+                "max_tokens": _count("tokens of an answer, its end included; a longer one is refused"),
             },
         ),
     ),

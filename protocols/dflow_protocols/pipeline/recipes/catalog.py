@@ -20,6 +20,7 @@ class Role:
 
 
 ROLES: Mapping[str, Role] = {
+    "pairs": Role("preferences", model="policy"),
     "roll": Role("generate", model="policy"),
     "score": Role("reward", writes="reward"),
     "ref": Role("logprob", model="reference"),
@@ -39,12 +40,12 @@ class Recipe:
 
     source: str
     config: Mapping[str, Config]
-    is_rewarded: bool = True  # whether it has use for a `score`
+    without: tuple[str, ...] = ()  # roles of ALWAYS that it has no use for
 
     @property
     def roles(self) -> tuple[str, ...]:
         """Those that it has, in the order in which they stand."""
-        every = ALWAYS if self.is_rewarded else tuple(name for name in ALWAYS if name != "score")
+        every = set(ALWAYS) - set(self.without)
         return tuple(name for name in ROLES if name in every or name in self.config)
 
 
@@ -125,10 +126,15 @@ RECIPES: Mapping[str, Recipe] = {
         "arXiv 2402.04792, with the loss of DPO, arXiv 2305.18290",
         {"ref": {}, "adv": {"method": "pairs"}, "learn": {"loss": {"kind": "dpo", "beta": 0.1}}},
     ),
+    "dpo": Recipe(
+        "arXiv 2305.18290",
+        {"pairs": {}, "ref": {}, "learn": {"loss": {"kind": "dpo", "beta": 0.1}}},
+        without=("roll", "score", "adv"),
+    ),
     "distill": Recipe(
         "on-policy distillation: GKD, arXiv 2306.13649; Thinking Machines Lab, 2025",
         {"teach": {}, "adv": {"method": "distill"}, "learn": {"loss": {"kind": "ppo", "clip": [0.2, 0.2]}}},
-        is_rewarded=False,
+        without=("score",),
     ),
     "reinforce_pp_no_baseline": Recipe(
         "REINFORCE++, arXiv 2501.03262",

@@ -14,6 +14,7 @@ from typing import Any
 from .catalog import OF_THE_POLICY, OF_THE_SPEC, OPTIMIZER, RECIPES, ROLES, Config, Recipe, Role
 
 TAGS = ("kind", "method")  # a key that says which other keys a mapping has
+BEGINNINGS = ("pairs", "roll")  # roles that read the data
 CRITIC = {"head": "value"}  # what of a model's description makes it one that tells values
 
 
@@ -120,7 +121,7 @@ class _Cast:
     def _said(self, name: str, data: Any) -> Config:
         """The settings that a stage of this role has where none are written."""
         said = self.recipe.config.get(name, {})
-        if name == "roll" and isinstance(data, Mapping) and len(data) == 1:
+        if name in BEGINNINGS and isinstance(data, Mapping) and len(data) == 1:
             return {"data": next(iter(data)), **said}
         if name == "learn":
             return {**said, "optimizer": OPTIMIZER}

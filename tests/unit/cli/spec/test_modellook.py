@@ -16,7 +16,7 @@ import pytest
 
 from dflow_cli.spec import modelfiles
 from dflow_cli.spec.modellook import look_at_models
-from dflow_protocols.pipeline import Pipeline, Problem
+from dflow_protocols.pipeline import Pipeline, Problem, Stage
 from tests.support.repository import EXAMPLES
 from tests.unit.protocols.written_specs import example, stage
 
@@ -346,6 +346,43 @@ def test_a_prompt_of_a_mixed_data_set_that_does_not_fit_is_named_by_its_own_line
     (problem,) = told(folder, Pipeline.from_dict(spec))
     assert problem.path == "data.long.jsonl"
     assert "stage `roll`: long.jsonl:1: a prompt of 81 tokens" in problem.what
+
+
+def test_pairs_with_an_answer_that_is_too_long_are_counted_and_the_first_named(folder: Path) -> None:
+    """Hours into a run would be late to learn of it; an answer that is just as long as allowed, with its end, is."""
+    rows = [("cba", "abc"), ("cba", "abcd"), ("cbade", "abc")]
+    lines = [json.dumps({"prompt": "abc", "answer": good, "worse": bad}) for good, bad in rows]
+    (folder.parent / "words.jsonl").write_text("\n".join(lines))
+    (problem,) = told(folder, of_pairs(rejected="worse"))
+    assert problem.path == "stages[0].config.max_tokens"
+    assert problem.what == (
+        "stage `pairs`: 2 of 3 pairs of words.jsonl have an answer of more tokens than `max_tokens`, 4: "
+        "the first is words.jsonl:2"
+    )
+
+
+def test_a_template_that_words_a_question_otherwise_once_it_is_answered_is_told(folder: Path) -> None:
+    """Then nothing says which of the text is the answer."""
+    template("{% for m in messages %}{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}?{% endif %}")(folder)
+    asked = {"role": "user", "content": "abc"}
+    row = {"talk": [asked, {"role": "assistant", "content": "cba"}], "worse": "abc"}
+    (folder.parent / "words.jsonl").write_text(json.dumps(row))
+    (problem,) = told(folder, of_pairs(messages="talk", rejected="worse"))
+    assert "words.jsonl:1, by the template of model `policy`: the chat template words what is asked" in problem.what
+
+
+def of_pairs(**data: Any) -> Pipeline:
+    return Pipeline(
+        name="mine",
+        steps=2,
+        models={"policy": {"path": "model/"}, "reference": {"path": "model/"}},
+        data={"words": {"jsonl": "words.jsonl", **data}},
+        stages=[
+            Stage("pairs", "preferences", "policy", config={"data": "words", "prompts": 1, "max_tokens": 4}),
+            Stage("ref", "logprob", "reference"),
+            Stage("learn", "train", "policy", config={"loss": {"kind": "dpo"}, "optimizer": {"adamw": {"lr": 1e-3}}}),
+        ],
+    )
 
 
 def test_a_reference_of_another_type_is_looked_at_too(folder: Path) -> None:

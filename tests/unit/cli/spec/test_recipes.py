@@ -10,7 +10,7 @@ import pytest
 
 from dflow_cli.commands.init import TEMPLATE
 from dflow_cli.spec.specfile import Loaded, SpecFileError, load
-from tests.support.repository import ROOT
+from tests.support.repository import EXAMPLES, ROOT
 
 PAGE = (ROOT / "docs" / "recipes.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
@@ -23,6 +23,7 @@ def laid_over(title: str, folder: Path) -> Loaded:
     shutil.copytree(TEMPLATE, task, ignore=shutil.ignore_patterns("__pycache__"))
     (recipe,) = re.findall(r"```yaml\n(.*?)```", RECIPES[title], re.DOTALL)
     (task / "recipe.yaml").write_text(recipe)
+    shutil.copy(EXAMPLES / "algorithms" / "dpo" / "pairs.jsonl", task)  # in place of the reader's own
     for name, code in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", RECIPES[title], re.DOTALL):
         (task / name).write_text(code)
     return load(task / "pipeline.yaml", [task / "recipe.yaml"])

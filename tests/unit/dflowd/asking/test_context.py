@@ -14,10 +14,10 @@ from dflowd.data import columns
 from dflowd.data.order import DataSet
 from dflowd.jobs.failures import UserError
 from dflowd.models.policy import Policy
+from dflowd.operators.answers import sft
 from dflowd.operators.evaluate import evaluate
 from dflowd.operators.generate import generate
 from dflowd.operators.partition import Partition
-from dflowd.operators.sft import sft
 from tests.support.partition import first_partition
 from tests.support.repository import EXAMPLES
 from tests.unit.protocols.written_specs import example, stage

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from dflow_protocols.pipeline.entries.entry import Keys, Row, hashed_text, is_held_out, make_entry
@@ -75,3 +77,53 @@ def test_which_questions_are_held_out_is_fixed_for_ever() -> None:
     assert not any(is_held_out(word, 0.0) for word in ("acorn", "badge"))
     assert hashed_text("Acorn", "question_lower") == "acorn"
     assert hashed_text("Acorn", "question") == "Acorn"
+
+
+PAIR = Keys("prompt", "good", rejected="bad")
+TALKS = Keys(None, None, "good", "bad")
+ASKED = {"role": "user", "content": "1 + 1"}
+
+
+def said(text: str) -> Row:
+    return {"role": "assistant", "content": text}
+
+
+@pytest.mark.parametrize("bad", ["3", 3, [said("3")], [ASKED, said("3")]])
+@pytest.mark.parametrize("good", ["2", 2, [said("2")], [ASKED, said("2")]])
+def test_an_answer_of_a_pair_is_a_text_or_where_a_conversation_ends(good: object, bad: object) -> None:
+    """Data sets of preferences have all of these, with the prompt in the conversation and without it."""
+    row = make_entry({"prompt": "1 + 1", "good": good, "bad": bad}, PAIR)
+    assert (row["question"], row["answer"], row["rejected"]) == ("1 + 1", "2", "3")
+
+
+@pytest.mark.parametrize("bad", ["3", [said("3")], [ASKED, said("3")]])
+def test_a_conversation_has_the_better_answer_in_itself(bad: object) -> None:
+    """Then the row needs no prompt beside it."""
+    row = make_entry({"good": [ASKED, said("2")], "bad": bad}, TALKS)
+    assert (row["question"], row["answer"], row["rejected"]) == ("1 + 1", "2", "3")
+
+
+@pytest.mark.parametrize(
+    ("row", "keys", "what", "hint"),
+    [
+        ({"good": 2}, PAIR, "no key `bad`", "keys there: `prompt`, `good`; .* `rejected: KEY`"),
+        ({"good": 2, "bad": None}, PAIR, "`bad` is null", "a text or a number"),
+        ({"good": 2, "bad": [ASKED]}, PAIR, "`bad` ends in no turn of the assistant", "`rejected: KEY`"),
+        ({"good": 2, "bad": []}, PAIR, "`bad` ends in no turn of the assistant", "take the line out"),
+        ({"good": 2, "bad": ["3"]}, PAIR, "`bad.0.` is no message", "a list such as"),
+        ({"good": 2, "bad": "2"}, PAIR, "`good` and `bad` are the same answer", "take the line out"),
+        (
+            {"good": 2, "bad": [{**ASKED, "content": "1 + 2"}, said("3")]},
+            PAIR,
+            "`bad` answers something else",
+            "one prompt",
+        ),
+        ({"good": [ASKED], "bad": "3"}, TALKS, "`good` ends in no turn of the assistant", "`answer: KEY`"),
+        ({"good": [ASKED, said("2")], "bad": [said("Hm"), ASKED, said("3")]}, TALKS, "`bad` answers something", "one"),
+    ],
+)
+def test_a_row_that_is_no_pair_says_why(row: Row, keys: Keys, what: str, hint: str) -> None:
+    """Two answers alike teach nothing, and answers to two prompts something that nobody meant."""
+    with pytest.raises(EntryError, match=what) as caught:
+        make_entry({"prompt": "1 + 1", **row}, keys)
+    assert re.search(hint, caught.value.hint)

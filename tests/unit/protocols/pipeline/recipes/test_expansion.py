@@ -51,6 +51,9 @@ def test_every_algorithm_makes_a_pipeline_of_its_name_and_a_rollout(name: str) -
     spec = short(name)
     if "teach" in RECIPES[name].config:
         spec["models"]["teacher"] = {"path": "teacher/"}
+    if "pairs" in RECIPES[name].config:
+        spec["data"] = {"pairs": {"jsonl": "pairs.jsonl", "rejected": "worse"}}
+        spec["stages"] = [{"id": "pairs", "config": {"prompts": 8, "max_tokens": 8}}]
     pipeline = Pipeline.from_dict(spec)
     assert tuple(each.id for each in pipeline.stages) == RECIPES[name].roles
     assert fits(make_schema(), spec)
