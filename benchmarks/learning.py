@@ -41,7 +41,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What one run gave. `algorithm`: its variant's name. `rewards`: [step, mean reward] of each step with a rollout;
+    """What one run gave. `algorithm`: its variant's name. `rewards`: [step, mean reward] of each step that gives any;
     `accuracies`: [step, held-out accuracy]; steps counted from the end of the warm-up. `clipped`: share of tokens that
     a clip cut, in the mean. `gap`: versions that what was trained on was behind, in the mean; `gap_max`: at most."""
 
@@ -165,9 +165,9 @@ def dflow(*words: str) -> list[dict[str, Any]]:
 
 def summary(curves: Sequence[Curve]) -> dict[str, Any]:
     """Means over the seeds of one variant, with their deviations. A reward is that of the first or last SMOOTH
-    steps."""
-    begin = [statistics.fmean(reward for _, reward in each.rewards[:SMOOTH]) for each in curves]
-    end = [statistics.fmean(reward for _, reward in each.rewards[-SMOOTH:]) for each in curves]
+    steps; None where nothing is rewarded."""
+    begin = [statistics.fmean(reward for _, reward in each.rewards[:SMOOTH]) for each in curves if each.rewards]
+    end = [statistics.fmean(reward for _, reward in each.rewards[-SMOOTH:]) for each in curves if each.rewards]
     after = [each.after for each in curves]
     return {
         "algorithm": curves[0].algorithm,
@@ -175,8 +175,8 @@ def summary(curves: Sequence[Curve]) -> dict[str, Any]:
         "before": round(statistics.fmean(each.before for each in curves), 4),
         "after": round(statistics.fmean(after), 4),
         "after_sd": round(statistics.stdev(after), 4) if len(after) > 1 else None,
-        "reward_begin": round(statistics.fmean(begin), 4),
-        "reward_end": round(statistics.fmean(end), 4),
+        "reward_begin": round(statistics.fmean(begin), 4) if begin else None,
+        "reward_end": round(statistics.fmean(end), 4) if end else None,
         "reward_end_sd": round(statistics.stdev(end), 4) if len(end) > 1 else None,
         "clipped": round(statistics.fmean(each.clipped for each in curves), 5),
         "gap": round(statistics.fmean(each.gap for each in curves), 2),

@@ -90,3 +90,11 @@ def test_rollouts_of_each_staleness_are_held_against_the_newest(runs: list[tuple
     assert [name for name, _ in runs] == ["grpo_lag_0", "grpo_lag_2", "grpo_async_4"]
     assert {(each.anchor, each.anchor_value) for each in figures} == {("grpo_lag_0", 0.5)}
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_without_rewards_is_summed_up_by_what_it_has(tmp_path: Path) -> None:
+    """Preferences of rows are learnt from without any."""
+    curves = [Curve("dpo", seed, 4, 4, [], [[0, 0.2], [4, 0.5]], 0.0, 3.0) for seed in (0, 1)]
+    (row,) = learning.publish(tmp_path, curves, algorithms.draw)
+    assert (row["before"], row["after"]) == (0.2, 0.5)
+    assert (row["reward_begin"], row["reward_end"], row["reward_end_sd"]) == (None, None, None)
