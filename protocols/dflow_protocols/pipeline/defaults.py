@@ -7,7 +7,7 @@ from typing import Any
 
 from .entries.mixing import held_out_count, sets_in
 from .entries.settings import check_dropped
-from .grammar.algorithms import loss_named
+from .grammar.algorithms import loss_named, truncated
 from .grammar.engines import ENGINES
 from .grammar.problem import Problem, suggest
 from .grammar.scoring import BY_ENVIRONMENT, SCORING
@@ -18,7 +18,6 @@ from .grammar.signatures import (
     is_corrected,
     method_of,
     operator_of,
-    truncated,
     updates_of,
 )
 from .graph import Vertex, chains_of

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from .shape import Flag, Free, Items, Number, Section, Shape, Text
+from .shape import Flag, Free, Items, Kinds, Number, Reader, Section, Shape, Text
 
 Counts: TypeAlias = Iterable[tuple[int, int]]
 """(trained tokens, trained completions) of each group of a step"""
@@ -411,6 +411,21 @@ CORRECTIONS: Mapping[str, Mapping[str, Shape]] = {
 the loss is multiplied by the ratio of the second to the first, at most `high`; by 1 within the bounds and 0 outside;
 or by the ratio within them and 0 outside."""
 
+CORRECTION = Kinds(
+    "what makes up for a sampler whose probabilities are not those that training computes; absent: `truncate` where "
+    "the two are of different engines or dtypes, or rollouts of whatever version there is (`async`), else `none`",
+    "kind",
+    Text(
+        "truncate: a token's share times the ratio of both, up to a bound (IMPALA, arXiv 1802.01561); mask: 0 where "
+        "the ratio is out of bounds; band: the ratio within its bounds and 0 outside (IcePop, arXiv 2510.18855)",
+        "truncate",
+        choices=tuple(CORRECTIONS),
+    ),
+    CORRECTIONS,
+    default=None,
+    unwritten=True,
+)
+
 ADAMW = Section(
     "AdamW (arXiv 1711.05101)",
     {
@@ -423,3 +438,9 @@ ADAMW = Section(
         "weight_decay": Number("decoupled, times the learning rate", 0.0, at_least=0),
     },
 )
+
+
+def truncated() -> dict[str, Any]:
+    """The correction of a training that says nothing of it and whose sampler computes otherwise."""
+    found: dict[str, Any] = Reader({}).read(CORRECTION, {}, "")
+    return found

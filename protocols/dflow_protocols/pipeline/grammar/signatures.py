@@ -15,7 +15,7 @@ from typing import Any, Literal
 from .algorithms import (
     ADAMW,
     ADVANTAGES,
-    CORRECTIONS,
+    CORRECTION,
     LOSSES,
     OWN_ADVANTAGE,
     OWN_LOSS,
@@ -25,7 +25,7 @@ from .algorithms import (
 )
 from .columns import COLUMNS
 from .scoring import ENVIRONMENT, FUNCTION_FORM, FUNCTION_PATTERN, SCORING
-from .shape import NAME, NAME_FORM, Flag, Free, Items, Kinds, Named, Number, Reader, Section, Shape, Text, Variants
+from .shape import NAME, NAME_FORM, Flag, Free, Items, Kinds, Named, Number, Section, Shape, Text, Variants
 
 DEFAULT_REWARD = "dflowd.operators.reward:exact_match"
 MAX_PARTITIONS = 2048  # a manifest names every stage of every partition, eight of them in one list
@@ -168,21 +168,6 @@ _LOSS = Kinds(
     {name: loss.config for name, loss in _POLICY_LOSSES.items()},
     default={},
     own=OWN_LOSS.config,
-)
-
-_CORRECTION = Kinds(
-    "what makes up for a sampler whose probabilities are not those that training computes; absent: `truncate` where "
-    "the two are of different engines or dtypes, or rollouts of whatever version there is (`async`), else `none`",
-    "kind",
-    Text(
-        "truncate: a token's share times the ratio of both, up to a bound (IMPALA, arXiv 1802.01561); mask: 0 where "
-        "the ratio is out of bounds; band: the ratio within its bounds and 0 outside (IcePop, arXiv 2510.18855)",
-        "truncate",
-        choices=tuple(CORRECTIONS),
-    ),
-    CORRECTIONS,
-    default=None,
-    unwritten=True,
 )
 
 _METHOD = Text(
@@ -374,7 +359,7 @@ OPERATORS: Mapping[str, Operator] = {
         effect="seeded",
         model="parameters",
         trains=Lesson("rollout", "advantage", "grpo"),
-        config=Section("", {**_TRAINING, "loss": _LOSS, "correction": _CORRECTION}),
+        config=Section("", {**_TRAINING, "loss": _LOSS, "correction": CORRECTION}),
     ),
     "sft": Operator(
         "optimizer updates by cross-entropy on demonstrations: one a step, as with `train`",
@@ -458,12 +443,6 @@ def enough(until: float, groups: int) -> int:
 def gradient_bytes(config: Mapping[str, Any]) -> int:
     """Of an element of a block's gradient. `config`: the training stage's, checked."""
     return GRADIENT_BYTES[config.get("gradient", "float32")]
-
-
-def truncated() -> dict[str, Any]:
-    """The correction of a training that says nothing of it and whose sampler computes otherwise."""
-    found: dict[str, Any] = Reader({}).read(_CORRECTION, {}, "")
-    return found
 
 
 def reads_of(operator: Operator, config: Mapping[str, Any]) -> tuple[str, ...]:
