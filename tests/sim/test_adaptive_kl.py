@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from dflow_protocols.names import UPDATE, SealId
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.drawn.watch import Watch
 from dflow_protocols.simulator.faults import Crash
-from dflow_protocols.simulator.goals import finish
+from dflow_protocols.simulator.goals import finish, node
 from dflow_protocols.simulator.invariants import Violation
 from dflow_protocols.simulator.model.work import NOISY, PURE
 from dflow_protocols.simulator.mutations import MUTATIONS
@@ -15,6 +16,7 @@ from dflow_protocols.simulator.mutations.mutation import living
 from dflow_protocols.simulator.toy import several_updates, two_steps, with_adaptive_kl, with_sizes
 from dflow_protocols.simulator.watching.runs.adaptation import Adaptation
 from dflow_protocols.simulator.watching.runs.purity import Purity
+from dflow_protocols.wire.steps import Seal
 from tests.support.simulated import ENDS_S, mesh
 
 ADAPTIVE = with_adaptive_kl(with_sizes(two_steps(), 4, 3, 4))
@@ -52,3 +54,20 @@ def test_who_comes_late_goes_by_the_weights_of_the_version_that_it_copies(noise:
         Watch(world, (Adaptation, Purity))
         world.at(world.now + 1.5, Crash(victim, 6.0))
         finish(world, run, ENDS_S)
+
+
+def test_who_alone_knows_an_update_and_not_its_manifest_makes_one_again() -> None:
+    """All who knew what a step was trained on may die once it is done, if nothing was: its update needs no slices, and
+    a node that waits for the manifest would do so for ever."""
+    world, run = mesh(1, pipeline=ADAPTIVE)
+    (host,) = world.hosts
+    world.expect(ENDS_S, lambda: bool(host.calls), "it works")
+    state = node(host).runs[run].state
+    world.expect(ENDS_S, lambda: state.versions.own is not None, "it begins")
+    own = state.versions.own
+    assert own is not None
+    gone = SealId("0" * 64)
+    update = Seal(state.spec, 0, own.id, gone, UPDATE, 0, 0, ())
+    state.step(0).keep(update)
+    state.step(0).settled.add(update.id)
+    finish(world, run, ENDS_S)

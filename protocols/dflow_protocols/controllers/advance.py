@@ -44,8 +44,8 @@ class Advance:
         header = view.trains
         if header.step - self._state.committed_step >= UNCOMMITTED:
             return []  # nobody else has what this node made last: wait for a second copy before making more
-        if not self._is_followed(update, header):
-            return []  # the manifest comes, or the version is copied
+        if not self.is_followed(update, header):
+            return []  # the manifest comes or is made again, or the version is copied
         made = [record for record in update.entries if isinstance(record.task.part, Slice)]
         training = view.plan.training_of(made[0].task.stage) if made else None
         if training is None:
@@ -117,7 +117,7 @@ class Advance:
         """What an update was trained on, if it was on anything and that is known here."""
         return self._state.step(update.step).seals.get(SealId(update.previous))
 
-    def _is_followed(self, update: Seal, parent: Header) -> bool:
+    def is_followed(self, update: Seal, parent: Header) -> bool:
         """Whether all is here from which coefficients follow, if there are any."""
         return not parent.coefficients or update.previous == parent.id or self._manifest(update) is not None
 
@@ -227,7 +227,7 @@ class Advance:
     def applied(self, now: float, mesh: MeshView, running: Call, done: Done, out: list[Action]) -> None:
         own = self._state.versions.own
         update = self._state.step(running.unit.step).seals.get(SealId(running.reads[1]))
-        if own is None or own.id != running.parent or update is None or not self._is_followed(update, own):
+        if own is None or own.id != running.parent or update is None or not self.is_followed(update, own):
             return  # the own head went elsewhere meanwhile; what was made is freed with the step
         state = in_order(entry for made in done.made for entry in made.outputs)
         made = {name: value for each in done.made for name, value in each.metrics}

@@ -395,7 +395,8 @@ class Run:
             previous = manifest.id if manifest else None
         update = self.sealer.settle(view, mesh, UPDATE, previous, out)
         duties: list[Duty] = []
-        is_done = update is not None and all(view.counts(record) for record in update.entries)
+        is_followed = update is not None and self.advance.is_followed(update, header)
+        is_done = update is not None and is_followed and all(view.counts(record) for record in update.entries)
         if not is_done and is_read(view, manifest, batch):
             open_chains += self.carrying.due(view, sealed_chains(view, MANIFEST), manifest)
         open_chains += sealed_chains(view, UPDATE)
