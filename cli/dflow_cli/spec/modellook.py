@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import heapq
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -255,16 +255,7 @@ def _look_at_long(use: _Use, kind: str, chat: Chat | None, most: int, found: Fin
     """How many prompts have more tokens than the data allows, and what then becomes of them."""
     if use.tokenizer is None or (use.is_of_conversations and chat is None):
         return
-    long: list[str] = []
-    entries = 0
-    try:
-        for place, row in rows_of(kind, use.source[kind], use.files.base, LINES_READ):
-            entries += 1
-            entry = make_entry(row, Keys.of(use.source))
-            if _count(use, chat, entry, most) > most:
-                long.append(place)
-    except (EntryError, OSError):
-        return  # told with the data
+    long, entries = _long_rows(use, kind, lambda entry: _count(use, chat, entry, most) > most)
     if not long:
         return
     does, name = use.long, use.source[kind]
@@ -283,6 +274,20 @@ def _look_at_long(use: _Use, kind: str, chat: Chat | None, most: int, found: Fin
         _note(found.warnings, Problem(path, f"{what}: {then}", "raise it, if that is not meant"))
 
 
+def _long_rows(use: _Use, kind: str, is_long: Callable[[Row], bool]) -> tuple[list[str], int]:
+    """Where the rows are that are too long, of how many; none of data that cannot be read, which is told with it."""
+    long: list[str] = []
+    entries = 0
+    try:
+        for place, row in rows_of(kind, use.source[kind], use.files.base, LINES_READ):
+            entries += 1
+            if is_long(make_entry(row, Keys.of(use.source))):
+                long.append(place)
+    except (EntryError, OSError):
+        return [], 0
+    return long, entries
+
+
 def _count(use: _Use, chat: Chat | None, entry: Row, most: int) -> int:
     """Tokens of a prompt; of a short one 0, and of a long one as many as are enough to say that it is too long."""
     try:
@@ -299,16 +304,11 @@ def _look_at_pairs(use: _Use, kind: str, most: int, found: Findings) -> None:
     if use.tokenizer is None:
         return
     end = 0 if use.source.get("messages") else 1  # how many tokens a template ends a turn with is the engine's to count
-    long: list[str] = []
-    entries = 0
-    try:
-        for place, row in rows_of(kind, use.source[kind], use.files.base, LINES_READ):
-            entries += 1
-            entry = make_entry(row, Keys.of(use.source))
-            if any(_count_answer(use, entry[key], most) + end > most for key in ("answer", "rejected")):
-                long.append(place)
-    except (EntryError, OSError):
-        return  # told with the data
+
+    def is_long(entry: Row) -> bool:
+        return any(_count_answer(use, entry[key], most) + end > most for key in ("answer", "rejected"))
+
+    long, entries = _long_rows(use, kind, is_long)
     if long:
         what = f"stage `{use.stage.id}`: {len(long)} of {entries} pairs of {use.source[kind]} have an answer of more"
         where = f"tokens than `max_tokens`, {most}: the first is {long[0]}"
