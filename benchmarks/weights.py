@@ -115,7 +115,7 @@ def members(count: int, mbit_s: float) -> Iterator[list[Member]]:
     addresses = {f"h{index}": f"10.0.0.{10 + index}" for index in range(count)}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        hosts = stack.enter_context(Hosts(addresses))
+        hosts = stack.enter_context(Hosts(addresses, joined=True))
         keys = {name: new_key_pair() for name in addresses}
         for name, pair in keys.items():
             write_key_pair(folder / name, pair)

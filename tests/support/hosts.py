@@ -23,6 +23,7 @@ from typing import IO, Self
 
 OUTSIDE = "10.0.0.1"  # the bridge's own address: where whoever asks from beside the hosts comes from
 WHOLE_PACKETS = ("gso_max_segs", "1")  # a packet is what a cable carries, not what the kernel joins from many
+LONGEST_JOINED = 64 << 10
 _NAME = re.compile(r"dh(\d+)x")
 _NUMBERS = itertools.count()
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -44,10 +45,15 @@ def lacks(*programs: str) -> str:
 
 
 class Hosts:
-    """`addresses`: host name -> IPv4 address; all in OUTSIDE's /24. Use as a context."""
+    """`addresses`: host name -> IPv4 address; all in OUTSIDE's /24. Use as a context.
 
-    def __init__(self, addresses: dict[str, str]) -> None:
+    `joined`: many packets of one stream pass as one of up to LONGEST_JOINED bytes, as with network cards that cut them
+    (TSO) and join them (GRO); faults that strike packets one by one need them whole.
+    """
+
+    def __init__(self, addresses: dict[str, str], *, joined: bool = False) -> None:
         self.addresses = dict(addresses)
+        self.joined = joined
         self._label = f"dh{os.getpid()}x{next(_NUMBERS)}"
         self._running: list[subprocess.Popen[bytes]] = []
 
@@ -111,7 +117,7 @@ class Hosts:
         return ["ip", "netns", "exec", self.space(host), *ours.get(words[0], [words[0]]), *words[1:]]
 
     def _build(self) -> None:
-        bridge = self.space("net")
+        bridge, packets = self.space("net"), () if self.joined else WHOLE_PACKETS
         _ip("netns", "add", bridge)
         _ip("-n", bridge, "link", "set", "lo", "up")
         _ip("-n", bridge, "link", "add", "br0", "type", "bridge")
@@ -121,9 +127,9 @@ class Hosts:
             space, port = self.space(name), self.port(name)
             _ip("netns", "add", space)
             _ip("-n", bridge, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space)
-            _ip("-n", bridge, "link", "set", port, *WHOLE_PACKETS, "master", "br0", "up")
+            _ip("-n", bridge, "link", "set", port, *packets, "master", "br0", "up")
             _ip("-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
-            _ip("-n", space, "link", "set", "eth0", *WHOLE_PACKETS, "up")
+            _ip("-n", space, "link", "set", "eth0", *packets, "up")
             _ip("-n", space, "link", "set", "lo", "up")
 
     def _tear_down(self) -> None:

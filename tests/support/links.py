@@ -11,10 +11,10 @@ import subprocess
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
-from tests.support.hosts import Hosts
+from tests.support.hosts import LONGEST_JOINED, Hosts
 
 QUEUE_S = 0.2  # what a narrow link's queue holds, in seconds of its rate: a switch port or a home router
-BURST_BYTES = 32 << 10
+BURST_BYTES = 32 << 10  # of a narrow link; with joined packets two of them, as none that is longer passes whole
 NOBODY = "02:00:00:00:00:01"  # the hardware address of no host
 
 
@@ -89,8 +89,9 @@ class Links:
     def narrow(self, mbit_s: float, *names: str) -> None:
         """None of these hosts (or of all) sends or receives more; what is beyond waits for QUEUE_S, then it is lost."""
         self._narrowed.update(names or self._hosts.addresses)
-        limit = int(mbit_s * 1e6 / 8 * QUEUE_S) + BURST_BYTES
-        shape = ["root", "tbf", "rate", f"{mbit_s:g}mbit", "burst", str(BURST_BYTES), "limit", str(limit)]
+        burst = 2 * LONGEST_JOINED if self._hosts.joined else BURST_BYTES
+        limit = int(mbit_s * 1e6 / 8 * QUEUE_S) + burst
+        shape = ["root", "tbf", "rate", f"{mbit_s:g}mbit", "burst", str(burst), "limit", str(limit)]
         for space, device in self._ends(names or self._hosts.addresses):
             _run(["tc", "-n", space, "qdisc", "replace", "dev", device, *shape])
 
