@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -87,19 +87,24 @@ def told(folder: Path, pipeline: Pipeline) -> tuple[list[dict[str, Any]], list[d
 
 def attempt(folder: Path, pipeline: Pipeline, roll_s: float, learn_s: float) -> Outcome:
     rows, _ = told(folder, pipeline)
-    step_s = statistics.mean(row["step_s"] for row in rows[1:-1])
+    step_s, idle = settled(rows)
     return Outcome(
         pipeline.lag,
         pipeline.max_staleness,
         roll_s,
         learn_s,
         round(step_s, 3),
-        {
-            role: round(statistics.mean(row[name] for row in rows[1:-1] if name in row), 3)
-            for role, name in IDLE.items()
-        },
+        {role: round(share, 3) for role, share in idle.items()},
         round(os.getloadavg()[0], 2),
     )
+
+
+def settled(rows: Sequence[Mapping[str, Any]]) -> tuple[float, dict[str, float]]:
+    """Of a run's rows: mean seconds from one version to the next, and the idle share of each role, without the first
+    step, in which nothing can overlap yet, and the last, beside which there is nothing left to sample."""
+    first, *kept, _ = (row for row in rows if row["step"] > 0)  # version 0 has a row, too
+    step_s = (kept[-1]["time_s"] - first["time_s"]) / len(kept)
+    return step_s, {role: statistics.mean(row[name] for row in kept if name in row) for role, name in IDLE.items()}
 
 
 def measure(
