@@ -29,22 +29,13 @@ class Outgoing:
     def send(self, to: NodeId, frames: list[Frame]) -> None:
         """All that is due to a member in this turn: the newest heartbeats, and every message in order."""
         whole = Frame(frames[-1].delta, tuple(message for frame in frames for message in frame.messages))
-        try:
-            self._lane.send(to, encode_frame(whole.delta, whole.messages))
-        except ValueError:  # more than one frame takes
-            for part in parts_of(whole):
-                self._send_alone(to, part)
+        self._in_parts(whole, lambda part: self._lane.send(to, encode_frame(part.delta, part.messages)))
 
     def send_through(self, action: SendThrough) -> None:
         """A frame to a member without a link to this node, by way of a relay."""
-        if not self._lane.is_node(action.to):
-            return
-        frame: Frame = action.message
-        try:
-            self._pass(action, encode_frame(frame.delta, frame.messages))
-        except ValueError:  # more than one frame takes
-            for part in parts_of(frame):
-                self._pass_alone(action, part)
+        if self._lane.is_node(action.to):
+            frame: Frame = action.message
+            self._in_parts(frame, lambda part: self._pass(action, encode_frame(part.delta, part.messages)))
 
     def open(self, action: Unseal) -> bytes | None:
         """What a relay brought, if it is of who it says it is, and that is a node of the allow-list."""
@@ -70,11 +61,16 @@ class Outgoing:
     def answer(self, link: ReplyTo, response: Response) -> None:
         self._lane.reply(link, encode_frame(None, (response,)))
 
-    def _send_alone(self, to: NodeId, part: Frame) -> None:
+    def _in_parts(self, frame: Frame, send: Callable[[Frame], object]) -> None:
+        """Send a frame; where it is more than one takes, in as few as halving finds."""
         try:
-            self._lane.send(to, encode_frame(part.delta, part.messages))
+            send(frame)
         except ValueError as error:
-            self._refuse(part, error)
+            parts = parts_of(frame)
+            for part in parts:
+                self._in_parts(part, send)
+            if not parts:
+                self._refuse(frame, error)
 
     def _pass(self, action: SendThrough, frame: bytes) -> None:
         """Seal a frame and hand it to the relay. Raises ValueError for one that no relay would take."""
@@ -82,12 +78,6 @@ class Outgoing:
         if len(sealed) > MAX_SEALED:
             raise ValueError(f"a sealed frame of {len(sealed)} bytes, more than {MAX_SEALED}")
         self.tell(action.relay, Relayed(self._me, action.to, 0, sealed))
-
-    def _pass_alone(self, action: SendThrough, part: Frame) -> None:
-        try:
-            self._pass(action, encode_frame(part.delta, part.messages))
-        except ValueError as error:
-            self._refuse(part, error)
 
     def _refuse(self, part: Frame, error: ValueError) -> None:
         (said,) = part.messages or (part.delta,)

@@ -41,13 +41,21 @@ def encode_frame(delta: Delta | None, messages: Sequence[Any]) -> bytes:
     body = pack((delta, tuple(to_wire(message) for message in messages)))
     if len(body) + 2 > MAX_FRAME_BYTES:
         raise ValueError(f"a frame of {len(body)} bytes, more than {MAX_FRAME_BYTES}: send its messages apart")
+    if len(body) > MAX_ITEMS:  # in fewer bytes no list is too long
+        try:
+            unpack(body)
+        except WireError as error:
+            raise ValueError(f"a frame that no peer would take: {error}") from None
     return bytes((MARK, WIRE_VERSION)) + body
 
 
 def parts_of(frame: Frame) -> tuple[Frame, ...]:
-    """What is due to one peer and fits into no frame, each thing in one of its own: the heartbeats first, as in one."""
-    delta = (Frame(frame.delta, ()),) if frame.delta is not None else ()
-    return (*delta, *(Frame(None, (message,)) for message in frame.messages))
+    """What is due to one peer and fits into no frame: the heartbeats, then the messages, or half of those and the other
+    half. What is one thing alone has no parts."""
+    if frame.delta is not None and frame.messages:
+        return Frame(frame.delta, ()), Frame(None, frame.messages)
+    half = len(frame.messages) // 2
+    return (Frame(None, frame.messages[:half]), Frame(None, frame.messages[half:])) if half else ()
 
 
 def decode_frame(data: bytes) -> Frame:

@@ -10,9 +10,9 @@ import pytest
 
 from dflow_protocols.events import Report, SendThrough
 from dflow_protocols.names import NodeId, RunId
-from dflow_protocols.wire.fields import MAX_BYTES, MAX_FRAME_BYTES, MAX_SEALED
+from dflow_protocols.wire.fields import MAX_BYTES, MAX_FRAME_BYTES, MAX_ITEMS, MAX_SEALED
 from dflow_protocols.wire.frame import Frame, decode_frame
-from dflow_protocols.wire.gossip import Knock, Relayed
+from dflow_protocols.wire.gossip import Ack, Knock, Relayed
 from dflow_protocols.wire.heartbeat import Delta, Heartbeat, Mark
 from dflowd.transport.aead import Envelopes
 from dflowd.transport.keys import new_key_pair
@@ -87,7 +87,17 @@ def test_where_a_node_stands_is_told_though_its_messages_fill_several_frames(way
     delta = Delta(Mark(1, 1), 0, None, (Heartbeat(RunId("ab" * 16), None, None, None),))
     read, reports = way(Frame(delta, (LARGE,) * 5))
     assert (read[0], reports) == (Frame(delta, ()), [])
-    assert [frame.delta for frame in read[1:]] == [None] * 5
+    assert {frame.delta for frame in read[1:]} == {None}
+    assert [message for frame in read for message in frame.messages] == [LARGE] * 5
+
+
+@pytest.mark.parametrize("way", [directly, through])
+def test_more_messages_than_a_frame_may_have_leave_in_few(way: Callable[..., Any]) -> None:
+    """A member's queue of frames is short: one for each would fill it."""
+    asked = tuple(Ack(number, ()) for number in range(MAX_ITEMS + 1))
+    read, reports = way(Frame(None, asked))
+    assert (len(read), reports) == (2, [])
+    assert read[0].messages + read[1].messages == asked
 
 
 @pytest.mark.parametrize("way", [directly, through])

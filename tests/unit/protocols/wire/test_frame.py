@@ -111,6 +111,17 @@ def test_a_frame_over_the_limit_is_neither_sent_nor_taken() -> None:
     assert decode_frame(encode_frame(None, [half] * 3)).messages[0] == half
 
 
+def test_no_frame_is_made_with_more_than_a_list_may_have() -> None:
+    """Every peer would refuse it, and its maker would never hear of that."""
+    pings = [Ping(1, ())] * MAX_ITEMS
+    assert len(decode_frame(encode_frame(None, pings)).messages) == MAX_ITEMS
+    longest = ClaimPut(RUN, 1, (TaskKey(1, "a", Once("b")),) * MAX_ITEMS)
+    assert decode_frame(encode_frame(None, [longest])).messages == (longest,)
+    for messages in (pings * 2, [dataclasses.replace(longest, units=longest.units * 2)]):
+        with pytest.raises(ValueError, match="no peer would take"):
+            encode_frame(None, messages)
+
+
 BOUNDS = [
     (int, -1),
     (int, MAX_INT + 1),
