@@ -18,16 +18,14 @@ import argparse
 import difflib
 import json
 import os
-import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from benchmarks import compare
 from benchmarks.figure import Skipped, table
 from benchmarks.registry import BENCHMARKS, Benchmark, load, question
+from benchmarks.stopping import cleaned_up
 
 WRONG_INPUT = 2
 
@@ -116,21 +114,6 @@ def run(benchmark: Benchmark, words: Sequence[str]) -> None:
         say({"name": benchmark.name, "settings": settings, "figures": [each.row() for each in figures]})
     else:
         print(table(figures))
-
-
-@contextmanager
-def cleaned_up() -> Iterator[None]:
-    """SIGTERM ends the block as an error does, so that the daemons of a benchmark end with it."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # `timeout` tells a process and its group: twice
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def say(row: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@
     make nightly SEEDS=50 DRAWS=1 STORM=1 PARTS="worlds fuzz storms"
 
 One part after the other, whatever became of the one before. What each printed lies in out/nightly/PART.log; the summary
-at the end has a line a part. Exit code 1 if one of them failed.
+at the end has a line a part. Exit code 1 if one of them failed. Who stops it stops what runs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from benchmarks.stopping import cleaned_up, ended_with_us
 
 LOGS = Path("out/nightly")
 HOSTILE = (  # tests that draw what a peer may send: bytes, frames, messages, lies beside a true run
@@ -90,9 +92,12 @@ def run(part: Part, logs: Path) -> tuple[Verdict, float]:
     """The verdict, and the seconds that it took."""
     log, began = logs / f"{part.name}.log", time.monotonic()
     with log.open("w") as out:
-        done = subprocess.run(part.command, stdout=out, stderr=out, env={**os.environ, **part.env}, check=False)
+        env = {**os.environ, **part.env}
+        process = subprocess.Popen(part.command, stdout=out, stderr=out, env=env, start_new_session=True)
+        with ended_with_us(process):
+            code = process.wait()
     lines = log.read_text().splitlines()
-    return part.judge(done.returncode, lines[-1] if lines else ""), time.monotonic() - began
+    return part.judge(code, lines[-1] if lines else ""), time.monotonic() - began
 
 
 def nightly(chosen: Sequence[Part], logs: Path) -> bool:
@@ -120,7 +125,8 @@ def main(words: Sequence[str]) -> int:
     unknown = set(given.parts) - {part.name for part in there}
     if unknown:
         parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(part.name for part in there)}")
-    return 0 if nightly([part for part in there if part.name in (given.parts or [part.name])], LOGS) else 1
+    with cleaned_up():
+        return 0 if nightly([part for part in there if part.name in (given.parts or [part.name])], LOGS) else 1
 
 
 if __name__ == "__main__":

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks.nightly import Part, nightly, of_storms, of_tests, of_worlds
+
+PATIENCE_S = 60.0
+NIGHT = """
+import sys
+from pathlib import Path
+from benchmarks.nightly import Part, nightly, of_tests
+from benchmarks.stopping import cleaned_up
+
+with cleaned_up():
+    nightly([Part("slow", (sys.executable, "-c", *sys.argv[1:3]), of_tests)], Path(sys.argv[3]))
+"""
+DAEMON = "import sys, time; print(1, file=open(sys.argv[1], 'w'), flush=True); time.sleep(600)"
+WITH_A_DAEMON = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {DAEMON!r}, *sys.argv[1:]])"
 
 
 def says(line: str, code: int = 0) -> tuple[str, ...]:
@@ -24,6 +40,18 @@ def test_a_part_that_fails_hides_none_of_the_others(tmp_path: Path, capsys: pyte
     assert first.endswith("1 failed, 2 passed")
     assert second.split()[:2] == ["ok", "fuzz"]
     assert (tmp_path / "fuzz.log").read_text() == "9 passed\n"
+
+
+def test_who_stops_a_night_stops_what_runs_and_what_that_started(tmp_path: Path) -> None:
+    """Its daemons and simulators would go on on every core, with nobody to tell."""
+    said = tmp_path / "said"
+    os.mkfifo(said)
+    night = subprocess.Popen([sys.executable, "-c", NIGHT, WITH_A_DAEMON, str(said), str(tmp_path)])
+    with said.open() as daemon:
+        assert daemon.readline() == "1\n"
+        night.send_signal(signal.SIGTERM)
+        assert daemon.read() == ""  # until nobody has it open
+    assert night.wait(PATIENCE_S) == 128 + signal.SIGTERM
 
 
 def test_a_broken_promise_is_in_the_summary_with_its_command() -> None:
