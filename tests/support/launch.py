@@ -76,7 +76,9 @@ def fork(
 
 def _live(config: Path, output: Path, environment: dict[str, str], prepare: Callable[[], None] | None) -> None:
     from dflowd.__main__ import main
+    from dflowd.jobs.ties import die_with
 
+    die_with(os.getppid())  # which ends with the tests, however those end
     os.setsid()
     nothing, stream = os.open(os.devnull, os.O_RDONLY), os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     for fd, source in enumerate((nothing, stream, stream)):
