@@ -52,6 +52,7 @@ SUMS = 3  # updates or all-reduces of a turn; the first makes links and touches 
 ROOM_A_PARAMETER = 46  # bytes of a store (docs/operations.md)
 LEAST_ROOM = 64 << 20  # bytes
 MOST_OF_MEMORY = 0.75  # of what this machine has free, for all stores
+RUN_S = 1_200.0  # a run of SUMS updates takes minutes where links are narrow
 LOOK_S = 0.5  # between two questions whether a run goes on, each of which all daemons answer
 SAMPLE_S = 0.05  # between two looks at the processor time of all processes
 GOAL = 0.8
@@ -134,7 +135,10 @@ def by_mesh(mesh: Mesh, parameters: int, gradient: str, nonce: str) -> dict[str,
     nodes = mesh.running()
     with Meter(mesh) as meter:
         run = mesh.submit(nodes[0], pipeline(len(nodes), parameters, gradient, SUMS), nonce)
+        began = time.monotonic()
         while mesh.ask(nodes[0], "run", run=run)["state"] == "active":
+            if time.monotonic() - began > RUN_S:
+                raise TimeoutError(f"the run has not ended within {RUN_S:g} s\n{mesh.story()}")
             time.sleep(LOOK_S)
         state = ended(mesh, run)["state"]
     if state != "done":
