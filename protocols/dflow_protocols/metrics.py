@@ -88,6 +88,10 @@ KL_SUM = "kl_sum"  # k3 estimate to the reference, nats; only where the loss has
 PREFERENCES = "preferences"  # pairs
 PREFERRED = "preferred"  # of these: the better completion has become likelier than the worse one, by the reference
 PREFERENCE_MARGIN_SUM = "preference_margin_sum"  # by how much, times the loss's `beta`; nats
+CHOSEN_LOGPROB_SUM = "chosen_logprob_sum"  # of a pair's better completion whole, by the policy before this update
+REJECTED_LOGPROB_SUM = "rejected_logprob_sum"  # of its worse one
+CHOSEN_REWARD_SUM = "chosen_reward_sum"  # how much likelier it has become than by the reference, times `beta`
+REJECTED_REWARD_SUM = "rejected_reward_sum"
 
 # train of a critic: over its trained tokens
 VALUE_LOSS_SUM = "value_loss_sum"  # in place of LOSS_SUM, as a step may train a policy beside it
@@ -150,6 +154,10 @@ _QUOTIENTS = (
     ("reward_kl", REWARD_KL_SUM, REWARD_KL_COUNT),
     ("preferred_frac", PREFERRED, PREFERENCES),
     ("preference_margin", PREFERENCE_MARGIN_SUM, PREFERENCES),
+    ("chosen_logprob", CHOSEN_LOGPROB_SUM, PREFERENCES),
+    ("rejected_logprob", REJECTED_LOGPROB_SUM, PREFERENCES),
+    ("chosen_reward", CHOSEN_REWARD_SUM, PREFERENCES),
+    ("rejected_reward", REJECTED_REWARD_SUM, PREFERENCES),
     ("value_loss", VALUE_LOSS_SUM, VALUE_LOSS_COUNT),
     ("value_clip_frac", VALUE_CLIPPED, VALUE_COUNT),
     ("pair_accuracy", PAIRS_RIGHT, PAIRS),

@@ -351,7 +351,16 @@ LOSSES: Mapping[str, Loss] = {
         "step's pairs (arXiv 2305.18290)",
         divisor=lambda settings: "samples",
         reads=("advantage", "logprob"),
-        config={"beta": Number("how far a preference may lead from the reference: less is farther", 0.1, above=0)},
+        config={
+            "beta": Number("how far a preference may lead from the reference: less is farther", 0.1, above=0),
+            "nll": Number(
+                "weight of the better completion's cross-entropy, the mean over its tokens: it stays likely (RPO, "
+                "arXiv 2404.19733)",
+                0.0,
+                at_least=0,
+                unwritten=True,
+            ),
+        },
         is_of_pairs=True,
     ),
     "bradley_terry": Loss(
