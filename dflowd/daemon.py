@@ -17,6 +17,7 @@ from dflow_protocols.events import Leaving, Report
 from .boot.config import Config
 from .driver import Driver
 from .opening import Opened, Opening
+from .process.collector import look_for_cycles_seldom
 from .process.faults import EXIT_FAULT, Faults
 from .process.host import Host
 from .process.lifetime import age_s
@@ -52,6 +53,7 @@ class Daemon:
                 self._config.mesh.leave_timeout_s,
                 lambda at: host.report(Report("daemon.overdue", {"at": at}, "error")),
             )
+            look_for_cycles_seldom()
             self._announce(opened)
             await stopping.wait()
             await self._leave(opened, drive)
