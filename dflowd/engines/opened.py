@@ -92,7 +92,7 @@ class Opened:
         if (name, dtype) not in self._policies and (adapted := job.pipeline.is_base_of(name)) is not None:
             self._policies[name, dtype] = self.policy(job, adapted, dtype).without_adapters(name)
         if (name, dtype) not in self._policies:
-            config = job.pipeline.models[name]
+            config = job.pipeline.described(name)
             with job.opaque(), job.board.showing(replace(job.board.read(), what=f"it loaded model `{name}`")):
                 policy = Policy(name, config, job.base, first_seed(job.pipeline, name))
                 check_files(job.pipeline, job.base, f"models.{name}.")
@@ -108,7 +108,8 @@ class Opened:
         """Bring a model to where and what it computes in, and refuse one whose numbers would not be its own. It is held
         against them in float32; if it computes in less that is done on the host, so that a device has it in `dtype`
         alone."""
-        place = (dtype, self._device, policy.name in job.pipeline.trainable)
+        is_of_versions = policy.name in job.pipeline.trainable or policy.name in job.pipeline.kept
+        place = (dtype, self._device, is_of_versions)
         if dtype == torch.float32:
             policy.compute_in(*place)
         with _cores_of_a_gpus_host():
@@ -127,7 +128,7 @@ class Opened:
         """A model without its parameters. Raises UserError, and HostError."""
         if name not in self._descriptions:
             with job.opaque():
-                description = Description(name, job.pipeline.models[name], job.base)
+                description = Description(name, job.pipeline.described(name), job.base)
                 check_files(job.pipeline, job.base, f"models.{name}.")
             self._descriptions[name] = description
         return self._descriptions[name]

@@ -75,7 +75,8 @@ def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool)
     several = pipeline.schedule.versions > pipeline.schedule.steps
     held = steps_held(pipeline)
     rollouts = held * step_bytes(pipeline)
-    kept = carried + several * ROLLING * trained + rollouts
+    references = FLOAT_BYTES * sum(trained_of(pipeline, outlines, model) for model in pipeline.kept)
+    kept = carried + references + several * ROLLING * trained + rollouts
     shards: tuple[Need, ...] = (
         Need("rolling out", ROLLING * trained, f"{ROLLING} bytes a trained parameter: it and two moments"),
         Need("summing", SUMMING * trained, f"{SUMMING}: a block's gradient and its share of the others' beside it"),
@@ -87,6 +88,9 @@ def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool)
     shards += (Need("rollouts", rollouts, f"{steps}, if completions are as long as they may be, and all of them here"),)
     if carried:
         shards += (Need("lag", carried, f"{FLOAT_BYTES} a parameter that is sampled from, for each version behind"),)
+    if references:
+        names = ", ".join(f"`{model}`" for model in pipeline.kept)
+        shards += (Need("earlier versions", references, f"{FLOAT_BYTES} a parameter of {names}"),)
     passes = [*_copies(pipeline, outlines, has_gpu), *_caches(pipeline, outlines, has_gpu)]
     passes += _activations(pipeline, outlines, has_gpu)
     waiting = [need for need in passes if need.phase == WAITING]
@@ -104,7 +108,7 @@ def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool)
 
 def trained_of(pipeline: Pipeline, outlines: Mapping[str, Outline], model: str) -> int:
     """Parameters of which a version consists: all, or those of adapters."""
-    lora = pipeline.models[model].get("lora")
+    lora = pipeline.described(model).get("lora")
     outline = outlines[model]
     return outline.parameters if lora is None else outline.adapters(lora["rank"], lora.get("targets"))
 
@@ -147,7 +151,7 @@ def _copies(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool) 
         nbytes = BYTES[dtype] * outlines[model].parameters + CPU_CACHE
         yield Need(f"vLLM of `{model}`", nbytes, f"{dtype} weights, and 1 GiB of keys and values")
     for (model, dtype), stages in wanted.items():
-        is_loaded = model in pipeline.trainable and model not in pipeline.bases
+        is_loaded = model in (*pipeline.trainable, *pipeline.kept) and not pipeline.described(model).get("lora")
         nbytes = BYTES[dtype] * outlines[model].parameters
         names = ", ".join(stage.id for stage in stages)
         if not has_gpu and is_loaded and dtype == "float32":

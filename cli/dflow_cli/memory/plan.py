@@ -49,8 +49,8 @@ def _outlines(loaded: Loaded) -> Mapping[str, Outline]:
     if not pipeline.opens_files:
         raise CliError("its engine is emulated and opens no model", where="engine", hint="`engine: torch` has sizes")
     found = {}
-    for name, source in pipeline.models.items():
-        files = ModelFiles(name, source, loaded.base)
+    for name in pipeline.models:
+        files = ModelFiles(name, pipeline.described(name), loaded.base)
         outline = outline_of(files)
         if outline is None:
             what = f"neither the weights nor {files.config_file} tell how large model `{name}` is"

@@ -50,7 +50,8 @@ def look_at_models(pipeline: Pipeline, base: Path) -> Findings:
     found = Findings()
     if not pipeline.opens_files:
         return found
-    for name, source in sorted(pipeline.models.items()):
+    for name in sorted(pipeline.models):
+        source = pipeline.described(name)
         files = ModelFiles(name, source, base)
         if not (base / files.folder).is_dir():
             continue  # told with the other missing files

@@ -23,7 +23,7 @@ from ..steps.duty import Duty
 from ..steps.reduction import cover
 from ..steps.sealing import sealed_chains_of
 from ..steps.view import StepView
-from ..versions import coefficients, facts, lagged
+from ..versions import coefficients, facts, kept, lagged
 from ..versions.lineage import LostBranch
 from ..versions.shares import shares
 from ..wire.steps import Header, Seal
@@ -61,7 +61,7 @@ class Advance:
         work = ApplyWork(
             header.step,
             training.stage,
-            lagged.own(header.state),
+            kept.own(lagged.own(header.state)),
             slices,
             training.update,
             training.updates,
@@ -96,19 +96,20 @@ class Advance:
         manifest = self._manifest(update)
         step = self._state.pipeline.schedule.place(update.step).step
         out += self._shortages(manifest, step)
+        pipeline, number = self._state.pipeline, parent.step + 1
         header = Header(
             parent.id,
-            parent.step + 1,
+            number,
             parent.samples + update.samples,
             update.id,
-            lagged.carry(self._state.pipeline, parent.state, state),
+            kept.carry(pipeline, number, parent.state, lagged.carry(pipeline, parent.state, state)),
             facts.merge(
                 parent.facts,
-                facts.evaluated(self._state.pipeline, update, step),
+                facts.evaluated(pipeline, update, step),
                 facts.left_out(manifest, step),
                 facts.timed_out(manifest, step),
             ),
-            coefficients.after(self._state.pipeline, parent.coefficients, update, manifest),
+            coefficients.after(pipeline, parent.coefficients, update, manifest),
         )
         self._state.versions.hold(header)
         self.moved(now, mesh, parent, made, out, update)
@@ -134,9 +135,9 @@ class Advance:
     def _shortages(self, manifest: Seal | None, step: int) -> list[Report]:
         """Chains that gave too few groups in all rounds that they may have: training goes on with what there is."""
         run, told = self._state.id, []
-        for chain, rounds, kept in self._refilled(manifest):
-            if kept < (until := chain.rounds.until):
-                fields = {"run": run, "step": step, "rounds": rounds, "kept": kept, "until": until}
+        for chain, rounds, groups in self._refilled(manifest):
+            if groups < (until := chain.rounds.until):
+                fields = {"run": run, "step": step, "rounds": rounds, "kept": groups, "until": until}
                 told.append(Report("step.short", fields, "warning"))
         return told
 
@@ -191,10 +192,10 @@ class Advance:
             parts += [shares(pipeline, record.task.stage, record.metrics) for record in manifest.entries]
         for gap in self._gaps(step_plan, manifest):
             parts.append(((metrics.VERSION_GAP_MAX, float(gap)), (metrics.VERSION_GAP_MIN, float(gap))))
-        for chain, rounds, kept in self._refilled(manifest):
-            surplus = max(0, kept - chain.rounds.until)
+        for chain, rounds, groups in self._refilled(manifest):
+            surplus = max(0, groups - chain.rounds.until)
             figures = metrics.ROUNDS, metrics.GROUPS_KEPT, metrics.GROUPS_SURPLUS
-            parts.append(zip(figures, map(float, (rounds, kept, surplus)), strict=True))
+            parts.append(zip(figures, map(float, (rounds, groups, surplus)), strict=True))
         inputs = (update.parent, manifest.id)
         for training in step_plan.trainings:
             gradient = partial(step.gradient, training.stage, inputs=inputs, counts=lambda record: True)

@@ -13,6 +13,7 @@ from ..steps.batch import rounds_of
 from ..steps.patience import Wait
 from ..steps.sealing import carried_records, carried_skips, sealed_chains
 from ..steps.view import StepView
+from ..versions import kept
 from ..wire.steps import LOST, Seal, Skip
 
 LOST_AFTER = 8.0  # suspicion times in which nobody works at what was lost, before the step goes on without it
@@ -96,7 +97,7 @@ class Carrying:
         """Whether the parameters that were sampled from lie here, so that this node can do all of it again."""
         here = self._state.holdings.local
         return view.reads is not None and all(
-            ref.id in here for role, ref in view.reads.state if role.startswith("params:")
+            ref.id in here for role, ref in view.reads.state if role.startswith(("params:", kept.PREFIX))
         )
 
     def _give_up(self, view: StepView, chains: list[Chain]) -> None:

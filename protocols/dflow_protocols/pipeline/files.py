@@ -38,6 +38,8 @@ def named_files(pipeline: Pipeline) -> Iterator[Named]:
     if not pipeline.opens_files:
         return
     for name, model in sorted(pipeline.models.items()):
+        if name in pipeline.kept:
+            continue  # it has those of another one
         if "path" in model:
             yield Named(f"models.{name}.path", model["path"], "folder")
         else:

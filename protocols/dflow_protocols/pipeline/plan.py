@@ -238,7 +238,7 @@ def _chain(pipeline: Pipeline, group: tuple[str, ...], readings: Sequence[_Readi
         stages=group,
         partitions=config["partitions"] * rounds.most,
         groups=config[begins.groups] * rounds.most,
-        models=tuple(model for model in pipeline.trainable if model in readers),
+        models=tuple(model for model in sorted((*pipeline.trainable, *pipeline.kept)) if model in readers),
         sealed_in=MANIFEST if any(reading.groups_from in group for reading in readings) else UPDATE,
         cuts=_cuts(stages, engines),
         apart=tuple(

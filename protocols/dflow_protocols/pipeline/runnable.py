@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from .grammar.expression import parse
+from .grammar.layout import KEPT
 from .grammar.problem import Problem
 from .grammar.signatures import MAX_PARTITIONS, enough, updates_of
 from .graph import Vertex, chains_of, order
@@ -150,4 +151,16 @@ def check_schedule(spec: dict[str, Any], vertices: Sequence[Vertex]) -> tuple[Sc
     if key and schedule.versions > schedule.steps:
         what = f"`{key}` is given, and a step makes several updates, which do not go together yet"
         return None, [Problem(key, what, f"leave `{key}` out, or give each training steps of its own by `when`")]
-    return schedule, []
+    return schedule, [*_too_early(spec, by_id, schedule)]
+
+
+def _too_early(spec: dict[str, Any], by_id: Mapping[str, Vertex], schedule: Schedule) -> Iterator[Problem]:
+    """Stages that ask a version of another model before the step that begins with it."""
+    for stage in spec["stages"]:
+        model = spec["models"].get(stage["model"]) or {}
+        first = schedule.active[stage["id"]].find(1)
+        if KEPT in model and 0 <= first < model["at"]:
+            name, since = stage["model"], model["at"]
+            what = f"stage `{stage['id']}` runs at step {first}, and `{name}` is what step {since} begins with"
+            hint = f"have what it reads begin at step {since}: `when: step >= {since}`"
+            yield Problem(f"{by_id[stage['id']].place}.when", what, hint)

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from ..names import SpecId, content_id
 from .grammar.engines import DEVICES, ENGINES, EXACT
-from .grammar.layout import PLAN_VERSION, STAGE, TOP
+from .grammar.layout import KEPT, PLAN_VERSION, STAGE, TOP
 from .grammar.problem import Problem, SpecError
 from .grammar.shape import is_left_out
 from .grammar.signatures import Operator, operator_of
@@ -55,6 +55,14 @@ class Stage:
     def to_dict(self) -> dict[str, Any]:
         whole = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: value for name, value in whole.items() if not is_left_out(STAGE[name], value)}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A model is as `model` is in the version with this number."""
+
+    model: str
+    number: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +172,12 @@ class Pipeline:
         return tuple(sorted({str(stage.model) for stage in self.stages if stage.operator.trains}))
 
     @cached_property
+    def kept(self) -> Mapping[str, Kept]:
+        """Models that are a version of a trained one, by name, sorted: each version has their parameters with it."""
+        found = {name: model for name, model in self.models.items() if KEPT in model}
+        return {name: Kept(model[KEPT], self.schedule.first(model["at"])) for name, model in sorted(found.items())}
+
+    @cached_property
     def sampled(self) -> tuple[str, ...]:
         """Of these the models that rollouts are made with, sorted: what a version has of those before it, if `lag` says
         so."""
@@ -183,15 +197,20 @@ class Pipeline:
         speaking = [name for name in self.trainable if not self.models[name].get("head")]
         return "" if model == (*speaking, *self.trainable)[0] else model
 
+    def described(self, model: str) -> Mapping[str, Any]:
+        """What there is to open of a model: of a version of another one that other one, in its own dtype."""
+        own = self.models[model]
+        return {**self.models[self.kept[model].model], "dtype": own["dtype"]} if model in self.kept else own
+
     def own_weights(self, model: str) -> dict[str, Any]:
         """A model's description, but for what it computes in and its adapters: equal ones name equal first weights."""
-        described = {**self.models[model], "dtype": "float32"}
+        described = {**self.described(model), "dtype": "float32"}
         return {key: value for key, value in described.items() if key != "lora"}
 
     def is_base_of(self, model: str) -> str | None:
         """The model with adapters whose base this one is: its passes without adapters are this one's, in memory that
         is there already. None: it has weights of its own, or is trained itself."""
-        if model in self.trainable:
+        if model in self.trainable or model in self.kept:
             return None
         own = self.own_weights(model)
         return next((other for other in self.bases if self.own_weights(other) == own), None)

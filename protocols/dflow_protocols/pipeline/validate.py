@@ -15,7 +15,7 @@ from .defaults import fill
 from .entries.settings import settle_sources
 from .grammar.engines import ENGINES, STATES
 from .grammar.expression import ExpressionError, Value, parse
-from .grammar.layout import PLAN_VERSION, STAGE, STAGE_ID, STAGE_ID_FORM, TOP
+from .grammar.layout import KEPT, PLAN_VERSION, STAGE, STAGE_ID, STAGE_ID_FORM, TOP
 from .grammar.problem import Problem, SpecError, placed, suggest
 from .grammar.rows import RAGGED, ROW
 from .grammar.scoring import FUNCTION_FORM, FUNCTION_PATTERN
@@ -62,7 +62,9 @@ def resolve(raw: Any) -> tuple[dict[str, Any], Schedule]:
     vertices = [_stage(reader, spec, stage, f"stages[{index}]") for index, stage in enumerate(stages)]
     _cut_rollouts(reader, spec, stages, vertices)
     _check_ids(reader, vertices)
-    _check_lora(reader, spec, {stage["model"] for stage in stages if operator_of(stage["op"] or "").trains})
+    trained = {stage["model"] for stage in stages if operator_of(stage["op"] or "").trains}
+    _check_lora(reader, spec, trained)
+    _check_kept(reader, spec, trained)
     if all(v.id and (v.is_built_in or ":" in v.op) for v in vertices):  # else what they write is not known
         reader.problems.extend(connect(vertices))
     if not reader.problems:
@@ -149,6 +151,24 @@ def _check_lora(reader: Reader, spec: dict[str, Any], trained: Collection[str | 
         if lora["dropout"]:
             what = f"`dropout` is {lora['dropout']:g}, and a gradient here is a function of its leaf"
             reader.note(at(place, "dropout"), what, "leave `dropout` out: it is 0")
+
+
+def _check_kept(reader: Reader, spec: dict[str, Any], trained: Collection[str | None]) -> None:
+    """Models that are a version of one of `trained`, as `_check_lora` has them."""
+    for name, model in (spec["models"] or {}).items():
+        source, place = (model or {}).get(KEPT), at(at("models", name), KEPT)
+        if source is None:
+            continue
+        if source not in trained:
+            what = f"model `{name}` is to be a version of `{source}`, which no stage trains"
+            reader.note(place, what, suggest(source, {each for each in trained if each}, "trained models"))
+        if name in trained:
+            what = f"model `{name}` is a version of `{source}`, and a stage trains it"
+            reader.note(place, what, "give it weights of its own to begin with, by `path` or `init`")
+        for key in ("lag", "async"):
+            if spec[key]:
+                what = f"model `{name}` is a version of `{source}`, which `{key}` would ask before it is made"
+                reader.note(place, what, f"leave `{key}` out, or save that version and name it by `path`")
 
 
 def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: str) -> Vertex:

@@ -14,12 +14,11 @@ from ..controllers.quarantine import Quarantine
 from ..events import Action, Report
 from ..metrics import NONFINITE_LEAF_MIN, NONFINITE_LEAVES, UPDATE_SKIPPED
 from ..names import Block, NodeId, RunId, ShardId, TaskKey
-from ..ranges import in_order
+from ..ranges import State, in_order
 from ..run_state.calls import Calls
 from ..run_state.outbox import Outbox
 from ..run_state.run_state import Call, MeshView, RunState
-from ..versions import coefficients
-from ..versions.lagged import carry
+from ..versions import coefficients, kept, lagged
 from ..wire.steps import Failure, FailurePut, Header, Record
 from ..work import (
     ApplyWork,
@@ -80,8 +79,7 @@ class Outcomes:
         out += _skipped(state.id, call, done)
         match call.work:
             case InitWork():
-                made = carry(state.pipeline, None, in_order(entry for made in done.made for entry in made.outputs))
-                state.versions.hold(Header(None, 0, 0, state.spec, made, (), coefficients.first(state.pipeline)))
+                self._first(in_order(entry for made in done.made for entry in made.outputs))
                 self._advance.moved(now, mesh, None, {}, out)
             case SaveWork(header=header):
                 self._checkpoints.saved(mesh, header, done.detail, out)
@@ -91,6 +89,12 @@ class Outcomes:
                 self._advance.applied(now, mesh, call, done, out)
             case _:
                 self._record(now, mesh, call, done, out)
+
+    def _first(self, made: State) -> None:
+        """Hold version 0."""
+        pipeline = self._state.pipeline
+        state = kept.carry(pipeline, 0, None, lagged.carry(pipeline, None, made))
+        self._state.versions.hold(Header(None, 0, 0, self._state.spec, state, (), coefficients.first(pipeline)))
 
     def _record(self, now: float, mesh: MeshView, call: Call, done: Done, out: list[Action]) -> None:
         """One record a stage; each reads what its work read and all that the stages before it made."""

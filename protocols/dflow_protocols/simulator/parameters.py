@@ -8,7 +8,7 @@ from math import inf
 from ..names import MANIFEST, ShardId
 from ..pipeline.plan import Training
 from ..ranges import State, in_order, shards_of
-from ..versions import lagged
+from ..versions import kept, lagged
 from ..work import BlockWork, ChainWork
 from .model.provenance import Ledger, PartitionOutput, Weights
 from .model.work import Engines
@@ -54,7 +54,10 @@ def check_parameters(engines: Engines, state: State, step: int) -> dict[str, lis
 
 
 def _check_passed(engines: Engines, params: ShardId, role: str, part: int, step: int) -> list[Weights]:
-    """A part of the parameters passed each update of its model before `step`, in order. Gives these."""
+    """A part of the parameters passed each update of its model before `step`, in order; of a model that is an earlier
+    version of another one each of that one's before it. Gives these."""
+    if (of := engines.pipeline.kept.get(role.removeprefix("params:"))) is not None:
+        role, step = f"params:{of.model}", min(step, of.number)
     due = [s for s in range(step) for training in engines.plan(s).trainings if role == f"params:{training.model}"]
     ways = list(updates_of(engines.ledger, params, role, part))
     done = [[update.step for update in way] for way in ways]
@@ -100,10 +103,14 @@ def _check_bases(engines: Engines, state: State) -> None:
 
 
 def check_carried(engines: Engines, state: State, step: int) -> None:
-    """A version has the parameters of those before it that the run's lag asks for, and no others."""
-    carried = {name for name, _ in state if name.startswith(lagged.PREFIX)}
+    """A version has the parameters of those before it that the run's lag asks for, or that its models are to be, and no
+    others."""
+    carried = {name for name, _ in state if name.startswith((lagged.PREFIX, kept.PREFIX))}
     due = lagged.roles(engines.pipeline)
-    assert carried == due.keys(), f"the version of step {step} carries {sorted(carried)}, due are {sorted(due)}"
+    whole = due.keys() | kept.roles(engines.pipeline).keys()
+    assert carried == whole, f"the version of step {step} carries {sorted(carried)}, due are {sorted(whole)}"
+    for name in engines.pipeline.kept:
+        check_parameters(engines, tuple((f"params:{name}", ref) for ref in shards_of(state, kept.role(name))), step)
     for name, model in due.items():
         behind = int(name.removeprefix(lagged.PREFIX).partition(":")[0])
         older = [(f"params:{model}", ref) for ref in shards_of(state, name)]
@@ -144,13 +151,20 @@ def _check_branch(engines: Engines, sampled: tuple[ShardId, ...], work: BlockWor
 
 def _check_sampled(engines: Engines, params: tuple[ShardId, ...], work: BlockWork, first: int) -> None:
     """Rollouts were made with the parameters of version `first`, and with those that the ones of a block came of."""
-    models = engines.pipeline.sampled
+    models = _read(engines)
     for at, shard in enumerate(params):
         part, role = at % (len(params) // len(models)), f"params:{models[at // (len(params) // len(models))]}"
         _check_passed(engines, shard, role, part, first)
         now = [ref.id for ref in shards_of(work.state, role)]
         led = set(_before(engines.ledger, now[part], role, part, first)) if now else {shard}
         assert shard in led, f"step {work.step} trains on rollouts that were made with other parameters"
+
+
+def _read(engines: Engines) -> tuple[str, ...]:
+    """The models whose parameters rollouts read, in the order in which a work has them."""
+    stages = [stage for stage in engines.pipeline.stages if stage.operator.is_on_partitions]
+    asked = {stage.model for stage in stages if not stage.operator.evaluates}
+    return tuple(sorted({*engines.pipeline.sampled, *(name for name in engines.pipeline.kept if name in asked)}))
 
 
 def _before(ledger: Ledger, params: ShardId, role: str, part: int, step: int, later: float = inf) -> Iterator[ShardId]:

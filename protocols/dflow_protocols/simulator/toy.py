@@ -128,6 +128,13 @@ def with_reference(pipeline: Pipeline) -> Pipeline:
     return replace(pipeline, models={**pipeline.models, "reference": {"path": "start"}}, stages=stages)
 
 
+def with_kept_reference(pipeline: Pipeline, at: int) -> Pipeline:
+    """The same, but that what is sampled is scored by the policy as a step began with it."""
+    pipeline = with_reference(pipeline)
+    reference = {"version_of": "policy", "at": at}
+    return replace(pipeline, models={**pipeline.models, "reference": reference})
+
+
 def with_whitening(pipeline: Pipeline) -> Pipeline:
     """The same, but that advantages are whitened by those of the whole step."""
     return replace(

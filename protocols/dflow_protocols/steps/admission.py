@@ -14,7 +14,7 @@ from ..names import MANIFEST, UPDATE, Block, Once, Part, Partition, RecordId, Sl
 from ..pipeline.plan import Chain, StepPlan, Training, partition_groups
 from ..pipeline.spec import Pipeline
 from ..ranges import BASE_BYTES, MAX_RANGES, State, gradient_sizes, is_cut, shards_of
-from ..versions import coefficients
+from ..versions import coefficients, kept
 from ..versions.lagged import roles
 from ..wire.steps import Failure, Header, Record, Seal, Skip
 from .batch import kept_by_round, rounds_of
@@ -111,8 +111,8 @@ def is_seal(seal: Seal, plan: StepPlan, admitted: Container[RecordId] = ()) -> b
 def is_header(header: Header, pipeline: Pipeline) -> bool:
     """Whether a header can be one of the run's: a state with all parameters, and a parent unless it is the first."""
     names = [name for name, _ in header.state]
-    lagged = roles(pipeline)
-    wanted = {*(f"params:{model}" for model in pipeline.trainable), *lagged}
+    carried = roles(pipeline) | kept.roles(pipeline)
+    wanted = {*(f"params:{model}" for model in pipeline.trainable), *carried}
     bases = {f"base:{model}" for model in pipeline.bases}
     known = {f"optimizer:{stage.id}": str(stage.model) for stage in pipeline.stages}  # files of checkpoints have these
     sizes = {role: [ref.nbytes for ref in shards_of(header.state, role)] for role in names}
@@ -124,7 +124,8 @@ def is_header(header: Header, pipeline: Pipeline) -> bool:
         and coefficients.are_of(pipeline, header.coefficients)
         and wanted | bases == sizes.keys() - known.keys()
         and all(is_cut(sizes[role]) for role in wanted)
-        and all(sizes[role] == sizes[f"params:{model}"] for role, model in lagged.items())
+        and all(sizes[role] == sizes[f"params:{model}"] for role, model in carried.items())
+        and kept.is_own(pipeline, header.step, header.state)
         and all(sizes[role] == [BASE_BYTES] for role in bases)
         and all(
             [*sizes[role]] == [2 * size for size in sizes.get(f"params:{known[role]}", ())]

@@ -16,9 +16,10 @@ from ..claiming.failure import Failures
 from ..claiming.loans import Loans
 from ..names import MANIFEST, Block, Coefficients, NodeId, Partition, SealId, Slice, TaskKey, VersionId
 from ..pipeline.plan import Chain, StepPlan, Training
-from ..ranges import State
+from ..ranges import State, in_order
 from ..rendezvous import ranked
 from ..shards.holdings import Holdings
+from ..versions import kept
 from ..versions.lagged import Source
 from ..wire.steps import Header, Record, Skip
 from .progress import ChainProgress, Progress
@@ -243,9 +244,11 @@ class StepView:
         return tuple(each for each in version.coefficients if each[0] in stages)
 
     def params(self, version: Source, models: Collection[str]) -> State:
-        """A version's parameters of these models, and what it says of their bases."""
-        names = {f"{role}:{model}" for role in ("base", "params") for model in models}
-        return tuple((name, ref) for name, ref in version.state if name in names)
+        """A version's parameters of these models, and what it says of their bases; of models that are an earlier
+        version of another one, the parameters that it keeps of that."""
+        names = {f"{role}:{model}": f"{role}:{model}" for role in ("base", "params") for model in models}
+        names |= {kept.role(model): f"params:{model}" for model in models}
+        return in_order((names[name], ref) for name, ref in version.state if name in names)
 
 
 def able_home(unit: TaskKey, home: NodeId | None, failed: frozenset[NodeId], able: frozenset[NodeId]) -> NodeId | None:

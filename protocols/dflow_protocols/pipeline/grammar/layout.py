@@ -14,6 +14,7 @@ PLAN_VERSION = 2  # of whatever decides bits: plan, seeds, packing, tree, sample
 MAX_STEPS = 1_000_000
 MAX_LAG = 8  # versions, each of which is a copy of the parameters on every node
 MAX_STALENESS = 8  # versions; of as many steps the outputs lie on the nodes
+KEPT = "version_of"  # the key of a model that is a version of another one
 STAGE_ID = r"[a-z][a-z0-9_]{0,31}"
 STAGE_ID_FORM = "a small letter, then small letters, digits and _ (32 at most)"
 
@@ -111,6 +112,14 @@ _MODEL = Variants(
                 "dtype": _DTYPE,
                 "lora": _LORA,
                 "head": _HEAD,
+            },
+        ),
+        KEPT: Section(
+            "as another model is when a step of this run begins, such as the last of its demonstrations; it stays so",
+            {
+                KEPT: Text("a model that a stage trains", pattern=NAME, form=NAME_FORM),
+                "at": Number("the step; no stage asks this model before it", integer=True, at_least=0),
+                "dtype": _DTYPE,
             },
         ),
     },

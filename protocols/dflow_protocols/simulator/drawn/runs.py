@@ -14,6 +14,7 @@ from ..toy import (
     with_adapters,
     with_adaptive_kl,
     with_async,
+    with_kept_reference,
     with_lag,
     with_role,
     with_rounds,
@@ -29,6 +30,7 @@ AT_ONCE = (1, 1, 1, 2, 4)  # partitions that one slot works on together
 ADAPTERS_SHARE = 0.2  # of worlds, in which a version holds adapters and names their base
 WHITENS_SHARE = 0.15  # of worlds, in which advantages are whitened by those of the whole step
 ADAPTS_SHARE = 0.1  # of worlds, in which weights of a divergence follow it
+KEEPS_SHARE = 0.1  # of the others, in which a reference is the policy as GRPO began with it, or went on
 ROUNDS_SHARE = 0.15  # of worlds, in which steps of GRPO sample again where they keep too little
 ROUNDS = ((1, 2), (1, 4), (0.9, 3))  # share of a round's groups that is enough, rounds at most
 LAG_SHARE = 0.2  # of worlds, in which rollouts are behind
@@ -87,7 +89,14 @@ def draw_pipelines(seed: int, rng: Random, choice: Choice) -> tuple[Pipeline, Pi
     if choice.varies and not has_updates and not pipeline.lag and loose.random() < ASYNC_SHARE:
         most, change = loose.choice(LAGS), with_segments if loose.random() < SEGMENTS_SHARE else with_async
         pipeline, saving = change(pipeline, most), change(saving, most)
+    keeps = Random(f"swarm/{seed}/keeps")
+    if not pipeline.ahead and not adaptive(pipeline) and keeps.random() < KEEPS_SHARE:
+        pipeline, saving = (with_kept_reference(each, _first_of_grpo(each)) for each in (pipeline, saving))
     return pipeline, saving
+
+
+def _first_of_grpo(pipeline: Pipeline) -> int:
+    return pipeline.schedule.active["roll"].index(1)
 
 
 def draw_second(rng: Random, first: Pipeline) -> Pipeline:

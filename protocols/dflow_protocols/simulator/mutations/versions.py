@@ -21,6 +21,12 @@ VERSIONS = (
         lambda original: lambda pipeline, parent, state: original(pipeline, None, state),
     ),
     Mutation(
+        "a_reference_moves_with_its_policy",
+        "2c",
+        "versions.kept:carry",
+        lambda original: lambda pipeline, number, parent, state: original(pipeline, number, None, state),
+    ),
+    Mutation(
         "nothing_is_sampled_ahead",
         "2a",
         "run_state.run_state:RunState.views",
