@@ -7,7 +7,7 @@ from typing import Any
 
 from .entries.mixing import held_out_count, sets_in
 from .entries.settings import check_dropped
-from .grammar.algorithms import loss_named, truncated
+from .grammar.algorithms import KL_HORIZON, loss_named, truncated
 from .grammar.engines import ENGINES
 from .grammar.problem import Problem, suggest
 from .grammar.scoring import BY_ENVIRONMENT, SCORING
@@ -170,7 +170,12 @@ def _adaptive(spec: Mapping[str, Any], stage: dict[str, Any], vertex: Vertex) ->
     trains = vertex.operator.trains is not None
     if trains:
         config, path = config.get("loss", {}), f"{path}.loss"
-    if not (trains or vertex.operator.methods) or config.get("kl_target") is None:
+    if not (trains or vertex.operator.methods):
+        return
+    if config.get("kl_target") is None:
+        if config.get("kl_horizon", KL_HORIZON) != KL_HORIZON:
+            what = f"stage `{vertex.id}`: `kl_horizon` says how fast `kl` follows a target, and there is none"
+            yield Problem(f"{path}.kl_horizon", what, "write the divergence to keep: `kl_target: 0.02`")
         return
     name = f"stage `{vertex.id}`: `kl_target`"
     if not config.get("kl"):

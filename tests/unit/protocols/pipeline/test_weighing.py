@@ -48,6 +48,8 @@ def test_a_pipeline_without_a_target_says_nothing_of_one() -> None:
 @pytest.mark.parametrize(
     ("spec", "what"),
     [
+        (written(loss={"kl": 0.05, "kl_horizon": 500}), "stage `learn`: `kl_horizon` says how fast `kl` follows"),
+        (written({"kl": 0.05, "kl_horizon": 500}), "stage `adv`: `kl_horizon` says how fast `kl` follows"),
         (written(loss={"kl": 0, "kl_target": 0.1}), "stage `learn`: `kl_target` moves `kl`, and that is 0"),
         (written({"kl_target": 0.1}), "stage `adv`: `kl_target` moves `kl`, and that is 0"),
         (written(FOLLOWED, lag=1), "stage `adv`: `kl_target` is of the newest version, and with `lag` rewards are"),
