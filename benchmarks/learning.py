@@ -106,8 +106,9 @@ def by_name(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
 
 
 def curve(folder: Path, variant: Variant, seed: int, warmup: int, steps: int) -> Curve:
-    """A run's figures: those that were kept, if they are of the same budget, else of a run that is made now."""
-    kept = folder / f"{variant.name}-{seed}-{warmup}-{steps}.json"
+    """A run's figures: those that were kept, if they are of as many nodes and the same budget, else of a run that is
+    made now."""
+    kept = folder / f"{variant.name}-{variant.nodes}-{seed}-{warmup}-{steps}.json"
     if kept.exists():
         return Curve(**json.loads(kept.read_text()))
     found = run(variant, seed, warmup, steps)

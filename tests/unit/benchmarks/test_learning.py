@@ -46,6 +46,13 @@ def test_a_run_that_is_there_is_not_made_again(runs: list[tuple[str, int]], comp
     assert runs == [("rloo", 0), ("grpo", 0), ("rloo", 1), ("grpo", 1)]
 
 
+def test_a_run_of_other_nodes_is_another_run(runs: list[tuple[str, int]], tmp_path: Path) -> None:
+    """What rollouts are behind depends on how many daemons there are."""
+    for nodes in (2, 3, 3):
+        staleness.measure(quiet, lags=(), nodes=nodes, seeds=(0,), steps=4, out=str(tmp_path))
+    assert runs == [("grpo_async_4", 0)] * 2
+
+
 def test_curves_and_means_over_the_seeds_are_written_down(
     runs: list[tuple[str, int]], compared: Callable[..., Any], tmp_path: Path
 ) -> None:
