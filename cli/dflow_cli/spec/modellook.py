@@ -30,6 +30,7 @@ from dflow_protocols.pipeline.entries.settings import CUT_LEFT, DROP, ITS_OWN, O
 from dflow_protocols.pipeline.entries.tables import is_readable
 from dflow_protocols.pipeline.grammar.engines import ENGINES
 from dflow_protocols.pipeline.grammar.problem import Findings, suggest
+from dflow_protocols.pipeline.grammar.signatures import HEARD
 from dflow_protocols.pipeline.models import TEMPLATE_DAY
 
 from .datalook import LINES_READ, rows_of
@@ -59,10 +60,26 @@ def look_at_models(pipeline: Pipeline, base: Path) -> Findings:
         _look_at_heads(pipeline, files, found)
         tokenizer = _tokenizer(files, found)
         for index, stage in enumerate(pipeline.stages):
+            if stage.model == name and tokenizer is not None:
+                _look_at_reply(name, tokenizer, stage, f"stages[{index}]", found)
             if stage.model == name and "data" in stage.config:
                 for data in sets_in(pipeline.data, data_of(stage.config)):
                     _look_at_stage(_Use(files, tokenizer, pipeline, stage, f"stages[{index}]", data), found)
     return found
+
+
+def _look_at_reply(model: str, tokenizer: Any, stage: Stage, place: str, found: Findings) -> None:
+    """Whether the model reads what a reply's template puts around what was said. What that is nobody knows yet."""
+    template = str(stage.config.get("template", ""))
+    if HEARD not in template:
+        return
+    try:
+        tokenizer.encode(template.replace(HEARD, "").replace("{prompt}", ""), add_special_tokens=False)
+    except Exception as error:  # such as a character that the vocabulary lacks: the package raises nothing else
+        said = " ".join(str(error).split())[:300]
+        what = f"stage `{stage.id}`: the tokenizer of model `{model}` cannot read {template!r}: {said}"
+        hint = "word it in characters that the model knows"
+        found.problems.append(Problem(f"{place}.config.template", what, hint))
 
 
 def _look_at_heads(pipeline: Pipeline, files: ModelFiles, found: Findings) -> None:

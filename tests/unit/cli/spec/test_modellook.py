@@ -385,6 +385,22 @@ def of_pairs(**data: Any) -> Pipeline:
     )
 
 
+def test_a_reply_s_template_that_the_tokenizer_cannot_read_is_told(folder: Path) -> None:
+    """Else the first step would end the run. Around what is said there may be nothing but what the model knows."""
+
+    def replying(template: str) -> Pipeline:
+        spec = pipeline().to_dict()
+        config = {"template": template, "max_tokens": 4}
+        spec["stages"].insert(2, {"id": "answer", "op": "reply", "model": "policy", "config": config})
+        return Pipeline.from_dict(spec)
+
+    assert told(folder, replying("{prompt}\n{completion}\n")) == []
+    (problem,) = told(folder, replying("{prompt}: Größe {completion}\n"))
+    assert problem.path == "stages[2].config.template"
+    assert "stage `answer`: the tokenizer of model `policy` cannot read '{prompt}: Größe" in problem.what
+    assert problem.hint == "word it in characters that the model knows"
+
+
 def test_a_reference_of_another_type_is_looked_at_too(folder: Path) -> None:
     """A model that no stage trains is opened by engines like any other."""
     spec = pipeline().to_dict()
