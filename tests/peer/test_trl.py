@@ -1,4 +1,4 @@
-"""Gradients of policy losses against another implementation of them: TRL's `GRPOTrainer`, on one frozen batch.
+"""Gradients of losses against another implementation of them: TRL's trainers, each on one frozen batch.
 
 `make peer` installs it into an environment of its own and runs this.
 """
@@ -201,3 +201,110 @@ def test_a_variants_gradient_is_the_one_that_trl_computes(variant: str, tmp_path
     gap = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
     print(f"{variant}: {gap:.1e} of the largest element")
     assert gap < AGREE
+
+
+PAIRS, CHOSEN = 5, 9  # pairs of a batch, and tokens of each better completion: TRL weighs tokens alike, RPO completions
+WORSE = range(3, 20)  # tokens of a worse one: TRL takes the difference of float32 sums, whose rounding grows with them
+BETA = 0.1
+TOLD = {  # a figure of ours by what TRL calls it
+    "chosen_logprob_sum": "logps/chosen",
+    "rejected_logprob_sum": "logps/rejected",
+    "chosen_reward_sum": "rewards/chosen",
+    "rejected_reward_sum": "rewards/rejected",
+    "preference_margin_sum": "rewards/margins",
+    "preferred": "rewards/accuracies",
+}
+
+
+@dataclass
+class Pairs:
+    """`said`: of each prompt its better completion, then its worse one; `reference`: log-probabilities of their tokens,
+    as far from the model's own as training may have led it."""
+
+    prompts: list[Any]
+    said: list[Any]
+    reference: list[Any]
+
+    def leaf(self) -> LeafData:
+        signs = [1.0, -1.0] * len(self.prompts)
+        owners = [row // 2 for row in range(len(self.said))]
+        return LeafData(self.prompts, owners, self.said, {"advantage": signs, "logprob": self.reference})
+
+    def padded(self) -> dict[str, Any]:
+        """As TRL lays it out: texts padded on the right, all better ones first."""
+        order = [*range(0, len(self.said), 2), *range(1, len(self.said), 2)]
+        prompts, said = [self.prompts[row // 2] for row in order], [self.said[row] for row in order]
+        texts = [np.concatenate(each) for each in zip(prompts, said, strict=True)]
+        own = [np.repeat([0, 1], [len(prompt), len(each)]) for prompt, each in zip(prompts, said, strict=True)]
+        widest = max(map(len, texts))
+        known = torch.tensor([float(self.reference[row].sum()) for row in order])
+        return {
+            "input_ids": _filled(widest, texts, np.int64),
+            "attention_mask": _filled(widest, [np.ones(len(each)) for each in texts], np.int64),
+            "completion_mask": _filled(widest, own, np.int64),
+            "ref_chosen_logps": known[: len(known) // 2],
+            "ref_rejected_logps": known[len(known) // 2 :],
+        }
+
+
+def frozen_pairs(folder: Path) -> Pairs:
+    drawn = np.random.default_rng(1)
+    prompts = [drawn.integers(6, 250, int(length)).astype(np.int32) for length in drawn.integers(3, 20, PAIRS)]
+    lengths = [length for other in drawn.integers(WORSE.start, WORSE.stop, PAIRS) for length in (CHOSEN, int(other))]
+    said = [drawn.integers(6, 250, length).astype(np.int32) for length in lengths]
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        now = [zoo.own_logprobs(model, prompts[row // 2], each, 1.0).numpy() for row, each in enumerate(said)]
+    reference = [logp + (0.3 * drawn.normal(size=len(logp))).astype(np.float32) for logp in now]
+    return Pairs(prompts, said, reference)
+
+
+def their_preferences(folder: Path, pairs: Pairs, nll: float) -> tuple[Any, dict[str, float]]:
+    """The gradient of DPO, and TRL's figures with `loss`, as its `Trainer` would log that."""
+    row = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    trainer = trl.DPOTrainer(
+        model=str(folder),
+        args=trl.DPOConfig(
+            output_dir=str(folder.parent / "out"),
+            beta=BETA,
+            loss_type=["sigmoid", "sft"] if nll else "sigmoid",
+            loss_weights=[1.0, nll] if nll else None,
+            per_device_train_batch_size=PAIRS,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            report_to=[],
+            model_init_kwargs={"dtype": "float32"},
+        ),
+        train_dataset=datasets.Dataset.from_list([row] * PAIRS),
+        processing_class=zoo.tokenizer_of(),
+    )
+    trainer.precompute_ref_logps = True  # the batch has them
+    trainer.model.train()
+    loss = trainer._compute_loss(trainer.model, pairs.padded(), return_outputs=False)
+    loss.backward()
+    told = {name: float(values[-1]) for name, values in trainer._metrics["train"].items()}
+    return zoo.flat(trainer.model, zoo.gradient_of), told | {"loss": float(loss.detach())}
+
+
+@pytest.mark.parametrize("nll", [0.0, 0.7])
+@pytest.mark.parametrize("name", MODELS)
+def test_preferences_have_the_loss_and_the_gradient_that_trl_computes(name: str, nll: float, tmp_path: Path) -> None:
+    """DPO, and beside it the likelihood of the better completions."""
+    folder = zoo.write(MODELS[name], tmp_path / "model")
+    pairs = frozen_pairs(folder)
+    policy = Policy("policy", {"path": folder.name}, folder.parent, 0)
+    total = np.zeros(policy.parameters.size, np.float32)
+    policy.parameters.begin_gradient(total)
+    objective = Objective("dpo", {"beta": BETA, "nll": nll}, "samples", 8192, is_of_pairs=True)
+    sums = add_gradient(policy, pairs.leaf(), objective, lambda: None)
+    policy.parameters.end_gradient()
+    ours = total / np.float32(sums["loss_count"])
+    theirs, told = their_preferences(folder, pairs, nll)
+    gap = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    loss = sums["loss_sum"] / sums["loss_count"]
+    print(f"{name}, dpo, nll {nll}: {gap:.1e} of the largest element; losses {abs(loss - told['loss']):.1e} apart")
+    assert gap < AGREE
+    assert loss == pytest.approx(told["loss"], rel=1e-6)
+    for figure, theirs_name in TOLD.items():
+        assert sums[figure] / PAIRS == pytest.approx(told[theirs_name], rel=1e-5, abs=1e-5)
