@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from .bulk import BULK_MESSAGES
 from .client import CLIENT_MESSAGES
-from .fields import WireError, decode_fields, field_decoders, unpack
+from .fields import WireError, decode_fields, fields_of, unpack
 from .gossip import GOSSIP_MESSAGES, REACH_MESSAGES, RELAY_MESSAGES
 from .packing import pack, values_of
 from .steps import STEP_MESSAGES
@@ -28,7 +28,7 @@ MESSAGES: Final[dict[str, type]] = {
     for cls in family
 }
 _TYPES: Final = {cls: name for name, cls in MESSAGES.items()}
-_DECODERS: Final = {name: (cls, field_decoders(cls)) for name, cls in MESSAGES.items()}
+_DECODERS: Final = {name: (cls, fields_of(cls)) for name, cls in MESSAGES.items()}
 
 
 def to_wire(message: Any) -> tuple[Any, ...]:

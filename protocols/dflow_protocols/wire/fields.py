@@ -12,7 +12,8 @@ import typing
 from collections import OrderedDict
 from collections.abc import Callable
 from math import isfinite
-from typing import Any, Final, TypeAlias
+from operator import call
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgpack
 
@@ -46,6 +47,13 @@ SHORT_FORM: Final = 2_048  # bytes; what is longer is made each time, or a peer 
 _WHO: Final = {"NodeId", "RunId"}  # every other NewType of str is a content id
 
 Decoder: TypeAlias = Callable[[Any], Any]
+
+
+class Fields(NamedTuple):
+    """Of a dataclass, in the order in which they travel."""
+
+    names: tuple[str, ...]
+    decoders: tuple[Decoder, ...]
 
 
 class WireError(Exception):
@@ -115,38 +123,36 @@ def decoder(hint: Any, bound: int | None = None) -> Decoder:
     raise TypeError(f"no wire form for {hint!r}")
 
 
-def field_decoders(cls: type) -> tuple[tuple[str, Decoder], ...]:
-    """Name and decoder of each field of a dataclass, in the order in which they travel."""
+def fields_of(cls: type) -> Fields:
     hints = typing.get_type_hints(cls)
     fields = dataclasses.fields(cls)
     made = []
     for f in fields:
         place = (cls.__name__, f.name)
         decode = decoder(hints[f.name], _OWN_BOUND.get(place))
-        made.append((f.name, _faultless(decode, _OWN_FAULT[place]) if place in _OWN_FAULT else decode))
-    return tuple(made)
+        made.append(_faultless(decode, _OWN_FAULT[place]) if place in _OWN_FAULT else decode)
+    return Fields(tuple(f.name for f in fields), tuple(made))
 
 
-def decode_fields(cls: type, decoders: tuple[tuple[str, Decoder], ...], values: tuple[Any, ...]) -> Any:
+def decode_fields(cls: type, fields: Fields, values: tuple[Any, ...]) -> Any:
     """Make a `cls` of its fields' values. Raises WireError with the field's name."""
-    if len(values) != len(decoders):
-        raise WireError(f"{len(values)} fields instead of {len(decoders)}")
-    made = []
-    for (name, decode), value in zip(decoders, values, strict=True):
-        try:
-            made.append(decode(value))
-        except WireError as error:
-            raise error.within(name) from None
+    if len(values) != len(fields.names):
+        raise WireError(f"{len(values)} fields instead of {len(fields.names)}")
+    made: list[Any] = []
+    try:
+        made.extend(map(call, fields.decoders, values))
+    except WireError as error:  # of the first that was not made
+        raise error.within(fields.names[len(made)]) from None
     return cls(*made)
 
 
 def _dataclass_decoder(cls: type) -> Decoder:
-    decoders = field_decoders(cls)
+    fields = fields_of(cls)
 
     def decode(value: Any) -> Any:
         if type(value) is not tuple:
             raise WireError(f"{_kind(value)} instead of a {cls.__name__}")
-        return decode_fields(cls, decoders, value)
+        return decode_fields(cls, fields, value)
 
     fault_of = _OWN_FAULT_OF_ALL.get(cls.__name__)
     made = decode if fault_of is None else _faultless(decode, fault_of)
@@ -236,8 +242,7 @@ def _list_decoder(item: Any) -> Decoder:
             raise WireError(f"{len(value)} items, more than {MAX_ITEMS}")
         made: list[Any] = []
         try:
-            for one in value:
-                made.append(decode_item(one))  # not a comprehension: that would not know which one was bad
+            made.extend(map(decode_item, value))  # not a comprehension: that would not know which one was bad
         except WireError as error:
             raise error.within(f"[{len(made)}]") from None
         return tuple(made)
@@ -255,8 +260,7 @@ def _tuple_decoder(items: tuple[Any, ...]) -> Decoder:
             raise WireError(f"{len(value)} items instead of {len(decoders)}")
         made: list[Any] = []
         try:
-            for decode_item, one in zip(decoders, value, strict=True):
-                made.append(decode_item(one))
+            made.extend(map(call, decoders, value))
         except WireError as error:
             raise error.within(f"[{len(made)}]") from None
         return tuple(made)
