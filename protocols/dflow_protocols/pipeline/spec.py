@@ -217,7 +217,11 @@ class Pipeline:
 
     def stage(self, stage_id: str) -> Stage:
         """Raises KeyError."""
-        return next((stage for stage in self.stages if stage.id == stage_id), None) or _no_stage(stage_id)
+        return self._by_id.get(stage_id) or _no_stage(stage_id)
+
+    @cached_property
+    def _by_id(self) -> dict[str, Stage]:
+        return {stage.id: stage for stage in self.stages}
 
     def beginning_of(self, stage_id: str) -> Stage:
         """The stage whose prompts, and groups of completions, this one's are. Raises KeyError."""

@@ -180,7 +180,8 @@ class Progress:
         if are_fresh or are_others:
             for found in self._chains.values():
                 if part.index < found.chain.partitions:
-                    found.take(part.index, step.chain(found.chain, part.index, found.sources, counts))
+                    chain = step.chain(found.chain, part.index, found.sources, lambda record: record.id not in lost)
+                    found.take(part.index, chain)
 
     def _is_thin(self, holdings: Holdings, record: Record) -> bool:
         """Whether each of its shards has a holder beside this node, and one of them too few."""
