@@ -135,6 +135,12 @@ class Node:
             due = min(due, self._refresh_at)
         return self._clock.outside(due)
 
+    @property
+    def may_rest(self) -> bool:
+        """Whether nothing waits for this node: partitions wait behind what its slots are at, so neither do these run
+        dry at once, nor is the step's manifest due."""
+        return any(run.calls.has_waiting for run in self.runs.values())
+
     def handle(self, now: float, event: Event) -> list[Action]:
         """A turn with one event."""
         self.take(now, event)

@@ -95,6 +95,11 @@ class Calls:
         step = position.step if position is not None else 0
         return any(unit.step == step for unit in self._starved)
 
+    @property
+    def has_waiting(self) -> bool:
+        """Whether something waits behind what runs in the slots."""
+        return any(call.waits for call in self._state.calls.values())
+
     # Starting -------------------------------------------------------------------------------------------------------
 
     def start(self, now: float, mesh: MeshView, duties: Sequence[Duty], free: FreeSlots, out: list[Action]) -> bool:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from dflow_protocols.events import (
     Action,
     Advanced,
@@ -45,6 +47,7 @@ class Script:
 
     def __init__(self, answer: Callable[[Event], list[Action]], acts: Callable[[], list[Action]] = list) -> None:
         self.deadline = float("inf")
+        self.may_rest = False
         self.events: list[Event] = []
         self.turns: list[int] = []  # how many events each took
         self._answer, self._acts = answer, acts
@@ -178,6 +181,23 @@ async def test_events_are_taken_one_by_one_while_the_disk_works() -> None:
     done = await drive(script, Leaving(), Leaving(), until=lambda diary: len(diary.done) == 6)
     assert [entry for entry in done if not isinstance(entry, tuple)] == [Stop(1), Stop(2)]
     assert done.index(Stop(1)) < done.index(("persist begins", "k2"))
+
+
+async def test_what_comes_while_a_machine_may_rest_is_taken_in_one_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a turn costs whatever happened is shared by all of it."""
+    monkeypatch.setattr("dflowd.driver.REST_S", 0.5)
+    script, diary, loop = Script(lambda event: [Stop(len(script.events))]), Diary(), asyncio.get_running_loop()
+    script.may_rest, driver = True, Driver(loop)
+    task, end = asyncio.create_task(driver.run(script, diary)), loop.time() + 30.0
+    for number in range(3):
+        driver.post(Received(A, number))
+        for _ in range(20):  # turns of the loop
+            await asyncio.sleep(0)
+    while len(diary.done) < 3:
+        assert loop.time() < end, diary.done
+        await asyncio.sleep(0.01)
+    task.cancel()
+    assert script.turns == [1, 2]
 
 
 async def test_the_deadline_is_kept_without_any_event() -> None:

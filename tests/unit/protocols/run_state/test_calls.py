@@ -33,9 +33,11 @@ def test_one_more_partition_waits_behind_what_runs_in_each_slot() -> None:
     assert run.calls.start(0.0, ALL, [rollout(number) for number in range(4)], FreeSlots(1), run.out)
     assert [str(unit) for unit in started(run)] == ["0/roll/p0", "0/roll/p1"]
     assert [call.waits for call in run.state.calls.values()] == [False, True]
+    assert run.calls.has_waiting
     queued = list(run.state.calls)[1]
     run.calls.began(queued)
     assert not run.state.calls[queued].waits
+    assert not run.calls.has_waiting
 
 
 def test_a_start_tells_of_which_version_its_rollouts_are() -> None:
