@@ -44,6 +44,8 @@ class Checkpoints:
         self.others: dict[NodeId, tuple[Head, ...]] = {}  # as each said last; a node that said nothing is not in it
         self.away: dict[NodeId, tuple[Head, ...]] = {}  # what those said that have died or left since, for people
         self._has_parted = False
+        self._due_at: dict[VersionId, float] = {}  # of those held here: since when it is to lie on disks, as seen here
+        self._awaited: dict[NodeId, tuple[float, VersionId]] = {}  # who is to write something; since when, and what
 
     # What is where --------------------------------------------------------------------------------------------------
 
@@ -56,11 +58,18 @@ class Checkpoints:
         heads = [head for node, said in self.others.items() if node in living for head in said]
         return min(heads, key=preference, default=None)
 
-    def holders(self, version: VersionId, living: Collection[NodeId]) -> set[NodeId]:
-        """Living nodes that have it on disk, this one included."""
-        said = {node: {head.version for head in heads} for node, heads in self.others.items() if node in living}
+    def holders(self, version: VersionId, mesh: MeshView) -> set[NodeId]:
+        """Who has it on a disk that counts, this node included: not the drained, whose hosts are about to go with their
+        disks, unless all are."""
+        counts = mesh.on_duty or mesh.living
+        said = {node: {head.version for head in heads} for node, heads in self.others.items() if node in counts}
         found = {node for node, versions in said.items() if version in versions}
-        return found | {self._state.me} if version in self.mine else found
+        return found | ({self._state.me} & counts) if version in self.mine else found
+
+    @property
+    def are_told(self) -> bool:
+        """Whether others may count on something on this disk, or have to hear that it is gone."""
+        return bool(self.mine or self.refused)
 
     def take(self, source: NodeId, put: CheckpointPut) -> None:
         """A member says what it has on its disk; what it had in an earlier attempt may be gone."""
@@ -68,10 +77,13 @@ class Checkpoints:
             self.learn(source, put.heads)
 
     def learn(self, source: NodeId, heads: tuple[Head, ...]) -> None:
+        if not set(heads) <= set(self.others.get(source, ())):
+            self._awaited.pop(source, None)  # its disk takes something
         self.others[source] = heads[:MOST_HEADS]
         self.away.pop(source, None)
 
     def forget(self, node: NodeId) -> None:
+        self._awaited.pop(node, None)
         if heads := self.others.pop(node, None):
             self.away[node] = heads
             if len(self.away) > MOST_AWAY:
@@ -87,10 +99,19 @@ class Checkpoints:
     def owed(self, now: float, mesh: MeshView, own: Header) -> Header | None:
         """The oldest version held here that is to be on this node's disk, and is not: the newest one's turn would never
         come where each version is to be saved, as it always is the next one's by then."""
-        for header in self._state.versions.held.values():
+        held = self._state.versions.held
+        self._due_at = {version: at for version, at in self._due_at.items() if version in held}
+        self._stop_waiting(now, mesh)
+        for header in held.values():
             if header.id not in self.mine and self._is_to_save(now, mesh, header, own):
                 return header
         return None
+
+    def _stop_waiting(self, now: float, mesh: MeshView) -> None:
+        """Who was awaited in vain for what others wrote in time need not."""
+        silent = self._silent(now - COMMIT_WAIT * mesh.suspicion_s)
+        done = {version for _, version in self._awaited.values() if len(self.holders(version, mesh)) >= SAVERS}
+        self._awaited = {node: told for node, told in self._awaited.items() if node in silent or told[1] not in done}
 
     def duty(self, header: Header, own: Header) -> Duty:
         """To save a version. Nobody waits for it, until the next step is on its way: then it comes first, or it would
@@ -117,14 +138,24 @@ class Checkpoints:
         self, now: float, mesh: MeshView, header: Header, expected: Collection[NodeId] = ()
     ) -> tuple[NodeId, ...]:
         """Who is to write it: of those that can and have not, as many of the first in this version's order as disks
-        lack it; one more a wait, past those that do not."""
-        saved = self.holders(header.id, mesh.living)
+        lack it; one more a wait, past those that do not. Who is known to write nothing comes last."""
+        saved, patience_s = self.holders(header.id, mesh), COMMIT_WAIT * mesh.suspicion_s
         if len(saved) >= SAVERS:
             return ()
-        late = int((now - self._state.advanced_at) / (COMMIT_WAIT * mesh.suspicion_s))
+        late = int((now - self._due_at.setdefault(header.id, now)) / patience_s)
         writers = self.writers(mesh, header, expected) - saved
         order = ranked(f"{self._state.id}/checkpoint/{header.step}", tuple(sorted(writers)))
-        return order[: SAVERS - len(saved) + late]
+        silent = self._silent(now - patience_s)
+        order = tuple(sorted(order, key=lambda node: node in silent))
+        chosen = order[: SAVERS - len(saved) + late]
+        if not expected:
+            self._awaited = {node: self._awaited.get(node, (now, header.id)) for node in (*self._awaited, *chosen)}
+        return chosen
+
+    def _silent(self, since: float) -> set[NodeId]:
+        """Who was to write a version and said of none that it is on its disk, as that may be full. Where steps are fast
+        nobody holds a version for so long that it could be told by that one alone. Of itself a node knows better."""
+        return {node for node, (at, _) in self._awaited.items() if at < since and node != self._state.me}
 
     def writers(self, mesh: MeshView, header: Header, expected: Collection[NodeId] = ()) -> frozenset[NodeId]:
         """Living holders of a version that are on duty and have the run's files, of which a checkpoint takes the
@@ -194,7 +225,7 @@ class Checkpoints:
         """What lies on enough of them."""
         enough = min(SAVERS, len(mesh.on_duty or mesh.living))
         known = sorted(self._known(mesh))
-        return [head for head in known if len(self.holders(head.version, mesh.living)) >= enough]
+        return [head for head in known if len(self.holders(head.version, mesh)) >= enough]
 
     def _is_outlived(self, mesh: MeshView, header: Header) -> bool:
         """Whether it would go again as soon as it is written."""

@@ -150,7 +150,7 @@ class Ending:
         final = chosen(view, run.versions, UPDATE, own.id) if sealed_chains(view, UPDATE) else None
         if sealed_chains(view, UPDATE) and final is None:
             return
-        saved = self._checkpoints.holders(own.id, mesh.living)
+        saved = self._checkpoints.holders(own.id, mesh)
         writers = self._checkpoints.writers(mesh, own) | saved  # whose claim is older than its word of its disk, too
         tried_all = now - run.advanced_at > (1 + len(writers)) * COMMIT_WAIT * mesh.suspicion_s
         if own.step > run.committed_step or len(saved) < (1 if tried_all else min(SAVERS, len(writers))):

@@ -75,7 +75,7 @@ class AntiEntropy:
             if state.taken_on(each):
                 self._outbox.put_claims(each, out)
         if waited or at_once:
-            if self._checkpoints.mine:
+            if self._checkpoints.are_told:
                 self._checkpoints.tell(mesh.living, out)
             failed = state.failures.of_step(state.me, step.number)
             if failed:

@@ -77,6 +77,50 @@ def test_the_second_disk_is_of_the_first_that_has_not_written_it() -> None:
     assert checkpoints.owed(ARRIVAL_WAIT + 0.1, ALL, TWO) is None
 
 
+def test_where_steps_are_fast_others_step_in_for_a_disk_that_takes_nothing() -> None:
+    """No version is held for as long as its first two are waited for: each that falls to it would lie on one disk."""
+    run = ARun(replace(warm_then_two(every=1), steps=20), own=None)
+    checkpoints = Checkpoints(run.state, run.calls, run.outbox, ())
+    chain, written = [ZERO], list[int]()
+    for number in range(1, 20):
+        chain.append(version(f"w{number}", chain[-1], samples=4))
+        now, newest = 2.0 * number * ARRIVAL_WAIT * ALL.suspicion_s, chain[-1]
+        run.hold(newest)
+        run.state.versions.keep_only([header.id for header in chain[-2:]])
+        run.state.advanced(now)
+        for other in (2, 3):
+            run.state.versions.observe(who(other), heartbeat(newest))
+        run.state.commit(number)
+        checkpoints.learn(who(2), (newest.head, chain[-2].head))  # the third's disk is full
+        while (owed := checkpoints.owed(now + 1.5 * ARRIVAL_WAIT * ALL.suspicion_s, ALL, newest)) is not None:
+            checkpoints.saved(ALL, owed, "folder", run.out)
+            written.append(owed.step)
+    left = sorted(set(range(1, 20)) - set(written))
+    assert left
+    assert 2.0 * ARRIVAL_WAIT * (left[-1] - left[0]) <= COMMIT_WAIT
+
+
+def test_a_drained_disk_is_none_of_two() -> None:
+    """Its host is about to be switched off: then the run's end would lie on no disk that is there."""
+    run, checkpoints = kept()
+    for number in (2, 3):
+        run.state.versions.observe(who(number), heartbeat(ONE))
+        checkpoints.learn(who(number), (ONE.head,))
+    run.state.commit(1)
+    drained = replace(ALL, drained=frozenset((who(2), who(3))))
+    assert checkpoints.owed(9.0, ALL, ONE) is None
+    assert checkpoints.owed(9.0, drained, ONE) == ONE
+    assert checkpoints.holders(ONE.id, replace(ALL, drained=ALL.living)) == {who(2), who(3)}
+
+
+def test_none_is_replaced_by_what_lies_on_drained_disks() -> None:
+    """What is newer there goes with their hosts."""
+    run, checkpoints = kept(ONE, TWO, THREE)
+    checkpoints.learn(who(2), (TWO.head, THREE.head))
+    checkpoints.retire(replace(ALL, drained=frozenset((who(2),))), run.out)
+    assert run.out == []
+
+
 def test_what_newer_ones_replaced_is_not_written_again() -> None:
     """It is still held, for who is late, and would go from the disk as soon as it is there."""
     run, checkpoints = kept(TWO, THREE)
@@ -218,6 +262,6 @@ def test_what_a_member_had_that_is_gone_is_remembered_until_it_speaks_again() ->
     checkpoints.learn(who(2), (TWO.head, ONE.head))
     checkpoints.forget(who(2))
     assert checkpoints.away == {who(2): (TWO.head, ONE.head)}
-    assert checkpoints.holders(TWO.id, ALL.living) == set()
+    assert checkpoints.holders(TWO.id, ALL) == set()
     checkpoints.learn(who(2), (ONE.head,))
     assert checkpoints.away == {}

@@ -154,6 +154,17 @@ def test_a_damaged_checkpoint_is_refused_and_the_next_older_one_taken() -> None:
     assert run.state.versions.own == V[1]
 
 
+def test_that_none_is_left_is_said_again() -> None:
+    """It may be lost; others would count on that disk, and write none of their own."""
+    run = restored([V[1]])
+    gone = Send(OTHER, CheckpointPut(RUN, 0, ()))
+    assert gone in run.broke(1.0, around(1, 2), begin(run, 1.0), Failed("damaged", "step-000001/x: ends too early"))
+    run.state.versions.hold(V[1])  # made anew, or copied
+    run.state.step(1).take_roster(make_roster(1, 0, [ME, OTHER], [ME, OTHER]))
+    for now in (2.0, 3.0):
+        assert gone in run.refresh(now, around(1, 2), at_once=True)
+
+
 def break_three_times(run: Run, now: float, there: MeshView) -> list[Action]:
     """What follows from loads of one checkpoint that break for want of a sound engine."""
     out: list[Action] = []
