@@ -460,10 +460,10 @@ class Node:
         is_taken = True
         for heartbeat in self._heartbeats.take(source, delta):
             run = self.runs.get(heartbeat.run)
-            if run is None or (run.is_active and heartbeat.attempt > run.status.attempt):
+            if run is None or (run.is_active and runs.is_later(heartbeat.attempt, run.status.attempt)):
                 is_taken = False
                 actions += self._registry.ask(now, self._mesh(now), source, heartbeat.run)
-            elif not run.is_active or heartbeat.attempt < run.status.attempt:
+            elif not run.is_active or runs.is_later(run.status.attempt, heartbeat.attempt):
                 is_taken = False
                 if self._registry.is_due_again(now, self._mesh(now), heartbeat.run, source):
                     actions += self._registry.tell(now, source, heartbeat.run)

@@ -73,7 +73,7 @@ class Checkpoints:
 
     def take(self, source: NodeId, put: CheckpointPut) -> None:
         """A member says what it has on its disk; what it had in an earlier attempt may be gone."""
-        if put.attempt >= self._state.status.attempt:
+        if not runs.is_later(self._state.status.attempt, put.attempt):
             self.learn(source, put.heads)
 
     def learn(self, source: NodeId, heads: tuple[Head, ...]) -> None:

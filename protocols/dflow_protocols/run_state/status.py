@@ -3,7 +3,7 @@
 A run that a person stopped has failed, and its outcome says that nothing went wrong; so has one that gave way to
 another run for want of room, and is taken up again by itself. A failed run that is taken up
 again is active at the next attempt, which is above failed at the one before. What has finished or was cancelled has
-ended at every attempt.
+ended at every attempt. Attempts go round: whatever a member says there is one after it that all take for later.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgpack
 from ..names import NodeId, RunId, ShardId, ShardRef, content_id
 from ..versions.facts import evals
 from ..wire.listing import FileRef
-from ..wire.steps import Roster, RunPut
+from ..wire.steps import Roster, RunAck, RunPut
 
 Lifecycle: TypeAlias = Literal["active", "failed", "finished", "cancelled"]
 ACTIVE: Final = "active"
@@ -25,7 +25,7 @@ FAILED: Final = "failed"
 FINISHED: Final = "finished"
 CANCELLED: Final = "cancelled"
 RANK: Mapping[str, int] = {ACTIVE: 0, FAILED: 1, FINISHED: 2, CANCELLED: 3}
-MAX_ATTEMPT = 1 << 20
+ATTEMPTS = 1 << 20  # serial numbers, which go round (RFC 1982); nobody resumes a run half as often
 FIELDS = 10  # of the form on disk
 FROM_START = "from_start"
 STOPPED = "stopped"
@@ -41,19 +41,26 @@ _SAID: dict[str, type] = {
 }
 
 
-def height(state: str, attempt: int) -> tuple[int, int]:
-    """How far up a status is: attempts order what is active or failed, and nothing else."""
-    return (RANK[state], 0) if RANK[state] > RANK[FAILED] else (0, 2 * attempt + RANK[state])
+def is_later(attempt: int, than: int) -> bool:
+    """Whether one attempt comes after another: it is less than half a round ahead."""
+    ahead = (attempt - than) % ATTEMPTS
+    return 0 < ahead < ATTEMPTS // 2 or (ahead == ATTEMPTS // 2 and attempt > than)
+
+
+def is_above(one: RunPut | RunAck, other: RunPut | RunAck) -> bool:
+    """Whether one status is further up: attempts order what is active or failed, and nothing else."""
+    rank, low = RANK[one.state], RANK[other.state]
+    if max(rank, low) > RANK[FAILED]:
+        return rank > low
+    return is_later(one.attempt, other.attempt) or (one.attempt == other.attempt and rank > low)
 
 
 def merge(mine: RunPut, other: RunPut) -> RunPut:
-    """The later status of one run; of two ends the one that fork choice prefers. Commutative, associative."""
-    return min(mine, other, key=_order)
-
-
-def _order(status: RunPut) -> tuple[Any, ...]:
-    rank, within = height(status.state, status.attempt)
-    return (-rank, -within, *_fork_choice(status), status.outcome, status.attempt)
+    """The later status of one run; of two ends the one that fork choice prefers. Commutative; associative for attempts
+    of one half of the round, as all are that nobody invented."""
+    if is_above(mine, other) or is_above(other, mine):
+        return mine if is_above(mine, other) else other
+    return min(mine, other, key=lambda status: (*_fork_choice(status), status.outcome, status.attempt))
 
 
 def _fork_choice(status: RunPut) -> tuple[int, int, str]:
@@ -70,7 +77,7 @@ def is_sound(status: RunPut) -> bool:
     try:
         said = outcome(status)
         evals(tuple(said.get("facts", {}).items()))
-        is_known = status.state in RANK and status.attempt <= MAX_ATTEMPT
+        is_known = status.state in RANK and status.attempt < ATTEMPTS
         return is_known and all(isinstance(said.get(name, kind()), kind) for name, kind in _SAID.items())
     except (ValueError, TypeError, AttributeError):
         return False
@@ -83,7 +90,7 @@ def outcome_id(status: RunPut) -> str:
 def ended(status: RunPut, state: Lifecycle, outcome: dict[str, Any]) -> RunPut:
     """`status` moved up to `state`, with what came of it. One that gave way has failed at its attempt, so what ends it
     is of the next one."""
-    attempt = status.attempt + (yields_to(status) is not None)
+    attempt = next_attempt(status) if yields_to(status) is not None else status.attempt
     return merge(status, replace(status, state=state, attempt=attempt, outcome=msgpack.packb(outcome)))
 
 
@@ -91,7 +98,11 @@ def resumed(status: RunPut, from_start: bool = False) -> RunPut:
     """`status`, which failed or was stopped, active again at the next attempt; with `from_start` at version 0, whatever
     there is."""
     said = msgpack.packb({FROM_START: True}) if from_start else b""
-    return replace(status, state=ACTIVE, attempt=status.attempt + 1, outcome=said)
+    return replace(status, state=ACTIVE, attempt=next_attempt(status), outcome=said)
+
+
+def next_attempt(status: RunPut) -> int:
+    return (status.attempt + 1) % ATTEMPTS
 
 
 def begins_anew(status: RunPut) -> bool:

@@ -48,7 +48,7 @@ class Waiting:
     """A client that waits until enough nodes have a run's status on disk."""
 
     request: int
-    height: tuple[int, int]  # of the status, at least
+    status: RunPut  # that they are to have, or one above it
     acks: set[NodeId]
     unkept: str  # how the run stands where no disk took it
 
@@ -250,7 +250,7 @@ class Registry:
     def _spread(self, living: Collection[NodeId], run: Run, request: int, unkept: str) -> list[Action]:
         """Put a status to everybody; the client is answered once enough of them have it on disk. `unkept`: how it is
         with the run where this node is the only one, and its disk does not take it."""
-        waiting = Waiting(request, runs.height(run.status.state, run.status.attempt), {self.me}, unkept)
+        waiting = Waiting(request, run.status, {self.me}, unkept)
         if run.id in self._unkept:
             waiting.acks.clear()
         self._waiting.setdefault(run.id, []).append(waiting)
@@ -355,15 +355,16 @@ class Registry:
         """What a member knows of a run that is known here; who is behind is told."""
         attempt = run.status.attempt
         if run.state.take_status(status):
-            if run.is_active and run.status.attempt > attempt:  # its books are of an attempt that failed, heard or not
+            if run.is_active and runs.is_later(
+                run.status.attempt, attempt
+            ):  # its books are of an attempt that failed, heard or not
                 return self._reopen(now, mesh, run.status)
             ended = [] if run.is_active else [run.state.end_report({"state": run.status.state})]
             if run.has_ended:
                 self._tombstones.note(now, run.id, status.age_s)
             return [replace(run.state.persist(), age_s=status.age_s), *ended]
         mine = run.status
-        is_behind = runs.height(status.state, status.attempt) < runs.height(mine.state, mine.attempt)
-        if is_behind and not status.acknowledge and self.is_due_again(now, mesh, run.id, source):
+        if runs.is_above(mine, status) and not status.acknowledge and self.is_due_again(now, mesh, run.id, source):
             return [Send(source, self._told(now, run))]
         return []
 
@@ -384,7 +385,7 @@ class Registry:
         if run is None or ack.state not in runs.RANK:
             return []
         for waiting in self._waiting.get(ack.run, ()):
-            if runs.height(ack.state, ack.attempt) >= waiting.height:
+            if not runs.is_above(waiting.status, ack):
                 waiting.acks.add(source)
         return self._answer(living, run)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ...controllers.checkpoints import SAVERS
 from ...events import Reply, Report, Send
 from ...names import MANIFEST, NodeId, RunId, SealId
-from ...run_state.status import FINISHED, height, load
+from ...run_state.status import FINISHED, is_above, load
 from ...runs.registry import SUBMIT_COPIES
 from ...steps.patience import Wait
 from ...wire.steps import HeaderPut, RunAck, Seal, SealAck, SealPut
@@ -60,7 +60,7 @@ class Word(Checker):
     def _vouch(self, host: Host, ack: RunAck) -> None:
         kept = host.disk.values.get(f"runs/{ack.run}")
         status = None if kept is None else load(kept)
-        if status is None or height(status.state, status.attempt) < height(ack.state, ack.attempt):
+        if status is None or is_above(ack, status):
             lies = "nothing of it" if status is None else f"that it is {status.state}"
             what = f"{host.name} vouches that it keeps a run as {ack.state}, and on its disk lies {lies}"
             raise self.broken(what, "disk_vouched")

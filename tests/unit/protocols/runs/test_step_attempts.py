@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dflow_protocols.events import CancelRequested, Drop, Report, Restored, ResumeRequested, Send
+from dflow_protocols.events import CancelRequested, Drop, Report, Restored, ResumeRequested, Send, StopRequested
 from dflow_protocols.names import NodeId, Once, Partition, TaskKey, run_id
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.run_state import status as runs
@@ -21,7 +21,7 @@ from dflow_protocols.wire.steps import CheckpointPut, Failure, FailurePut, RunPu
 from dflow_protocols.work import SaveWork
 from tests.unit.protocols.books import version
 
-ME, PEER = NodeId("aa" * 16), NodeId("bb" * 16)
+ME, PEER, THIRD = NodeId("aa" * 16), NodeId("bb" * 16), NodeId("cc" * 16)
 PIPELINE = Pipeline.from_dict(warm_then_two(every=1).to_dict())
 ROSTER = make_roster(0, 0, (ME, PEER), (ME, PEER))
 NAME = run_id(PIPELINE.text_id, PEER, "0")
@@ -150,3 +150,21 @@ def test_what_was_said_in_an_earlier_attempt_counts_in_none_after_it() -> None:
     run.take(1.0, AROUND, PEER, CheckpointPut(NAME, 1, (ONE.head,)))
     assert len(run.state.failures.known) == 1
     assert run.checkpoints.others == {PEER: (ONE.head,)}
+
+
+@pytest.mark.parametrize("invented", [[1], [runs.ATTEMPTS - 1], [runs.ATTEMPTS // 2], [1 << 18, 1 << 19, 1023 << 10]])
+def test_whatever_attempt_a_member_invents_the_run_can_be_resumed_everywhere(invented: list[int]) -> None:
+    """Were there a last one, whoever said it would end the run for good, also after its key was struck out."""
+    there = [Registry(node, [Restored(runs.dump(ACTIVE))], (), (), 0.0, None) for node in (ME, PEER)]
+    for attempt in invented:
+        for known in there:
+            known.take(1.0, AROUND, THIRD, replace(ACTIVE, state=runs.FAILED, attempt=attempt))
+    asked, other = there
+    for number in range(3):
+        if not asked.runs[NAME].is_active:
+            asked.resume(2.0, AROUND, ResumeRequested(number, NAME))
+        other.take(2.0, AROUND, ME, asked.runs[NAME].status)
+        statuses = [known.runs[NAME].status for known in there]
+        assert [status.state for status in statuses] == [runs.ACTIVE] * 2
+        assert statuses[0].attempt == statuses[1].attempt
+        asked.stop(AROUND, StopRequested(number, NAME))

@@ -35,7 +35,7 @@ BARE = RunPut(RUN, runs.ACTIVE, 0, b"spec", "/base", FILES, who(1), "0", ROSTER,
 STATUSES = st.builds(
     lambda state, attempt, outcome: replace(BARE, state=state, attempt=attempt, outcome=outcome),
     st.sampled_from(sorted(runs.RANK)),
-    st.integers(0, 2),
+    st.sampled_from([0, 1, 2, runs.ATTEMPTS - 2, runs.ATTEMPTS - 1]),
     OUTCOMES,
 )
 
@@ -68,8 +68,7 @@ def test_statuses_of_a_run_merge_alike_in_any_order(a: RunPut, b: RunPut, c: Run
 def test_a_status_never_moves_down(a: RunPut, b: RunPut) -> None:
     """active < failed < finished < cancelled: a late message of a running mesh revives no ended run."""
     merged = runs.merge(a, b)
-    heights = [runs.height(each.state, each.attempt) for each in (a, b)]
-    assert runs.height(merged.state, merged.attempt) == max(heights)
+    assert not any(runs.is_above(each, merged) for each in (a, b))
 
 
 @given(STATUSES)
@@ -80,6 +79,15 @@ def test_only_a_later_attempt_is_above_a_failure_and_below_every_other_end(statu
     assert runs.merge(failed, again) == runs.merge(again, failed) == again
     for end in (runs.FINISHED, runs.CANCELLED):
         assert runs.merge(again, replace(status, state=end)).state == end
+
+
+@given(st.integers(0, runs.ATTEMPTS - 1), st.integers(0, runs.ATTEMPTS - 1))
+def test_of_two_attempts_exactly_one_is_later_and_after_each_there_is_a_next(one: int, other: int) -> None:
+    """A member that invents one can be outdone by whoever resumes the run: no attempt is the last."""
+    assert runs.is_later(one, other) + runs.is_later(other, one) == (one != other)
+    again = runs.resumed(replace(BARE, state=runs.FAILED, attempt=one))
+    assert runs.is_later(again.attempt, one)
+    assert runs.is_sound(again)
 
 
 def test_of_two_ends_the_one_that_trained_on_more_counts() -> None:
