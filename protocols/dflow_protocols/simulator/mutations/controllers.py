@@ -18,6 +18,11 @@ def _samples_uncounted(original: Any) -> Any:
     return adopt
 
 
+def _of_any_attempt(original: Any) -> Any:
+    """What lay on a disk in an earlier attempt is taken for there."""
+    return lambda self, source, put: self.learn(source, put.heads)
+
+
 CONTROLLERS = (
     Mutation(
         "no_bound_on_uncommitted_versions",
@@ -99,6 +104,62 @@ CONTROLLERS = (
     ),
     Mutation("finished_with_one_saver", "15", "controllers.checkpoints:SAVERS", becomes(1)),
     Mutation("no_checkpoint_is_written", "15a", "controllers.checkpoints:Checkpoints.owed", gives(None)),
+    Mutation(
+        "who_is_early_counts_whom_it_knows",
+        "15a",
+        "controllers.checkpoints:ARRIVAL_WAIT",
+        becomes(-1.0),
+        unseen="it costs a slot and a disk; "
+        "`tests/unit/protocols/controllers/test_checkpoints.py:test_who_is_early_leaves_a_version_for_a_while_to_those_who_come_before_it`",
+    ),
+    Mutation(
+        "what_was_replaced_is_written",
+        "15a",
+        "controllers.checkpoints:Checkpoints._is_outlived",
+        gives(False),
+        unseen="it costs a slot, and goes again; "
+        "`tests/unit/protocols/controllers/test_checkpoints.py:test_what_newer_ones_replaced_is_not_written_again`",
+    ),
+    Mutation(
+        "who_passed_a_version_is_no_writer",
+        "15a",
+        "versions.versions:Versions.passers",
+        gives(frozenset()),
+        unseen="it costs a slot and a disk; "
+        "`tests/unit/protocols/controllers/test_checkpoints.py:test_who_copied_a_later_version_writes_none_before_it`",
+    ),
+    Mutation(
+        "who_writes_nothing_comes_first",
+        "15a",
+        "controllers.checkpoints:Checkpoints._silent",
+        gives(frozenset()),
+        unseen="a disk of a drawn world is full for less than a run lasts; "
+        "`tests/unit/protocols/controllers/test_checkpoints.py:test_where_steps_are_fast_others_step_in_for_a_disk_that_takes_nothing`",
+    ),
+    Mutation(
+        "a_drained_disk_counts",
+        "15a",
+        "controllers.checkpoints:Checkpoints.holders",
+        lambda original: lambda self, version, mesh: original(self, version, replace(mesh, drained=frozenset())),
+        unseen="drained hosts of a drawn world take their disks nowhere; "
+        "`tests/unit/protocols/controllers/test_checkpoints.py:test_a_drained_disk_is_none_of_two`",
+    ),
+    Mutation(
+        "that_none_is_left_is_said_once",
+        "15a",
+        "controllers.checkpoints:Checkpoints.are_told",
+        lambda original: property(lambda self: bool(self.mine)),
+        unseen="a member of a drawn world soon has another one; "
+        "`tests/unit/protocols/controllers/test_step_checkpoints.py:test_that_none_is_left_is_said_again`",
+    ),
+    Mutation(
+        "what_a_disk_had_before_counts",
+        "15e",
+        "controllers.checkpoints:Checkpoints.take",
+        _of_any_attempt,
+        unseen="no run of a drawn world is begun anew at version 0; "
+        "`tests/unit/protocols/runs/test_step_attempts.py:test_what_was_said_in_an_earlier_attempt_counts_in_none_after_it`",
+    ),
     Mutation(
         "old_checkpoints_stay",
         "15b",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from ...names import NodeId
 from ...run_state.heartbeats import Heartbeats
 from ...wire.heartbeat import Delta, Mark
-from ...wire.steps import RunPut
+from ...wire.steps import FailurePut, RunPut
 from .mutation import Mutation, becomes, gives
 
 
@@ -25,6 +26,28 @@ def _told_once(original: Callable[[Heartbeats, NodeId], Delta]) -> Callable[[Hea
 
 def _attempts_do_not_count(original: Callable[[RunPut, RunPut], bool]) -> Callable[[RunPut, RunPut], bool]:
     return lambda one, other: original(replace(one, attempt=0), replace(other, attempt=0))
+
+
+def _heartbeats_of_any_attempt(original: Callable[..., None]) -> Callable[..., None]:
+    """Where a node stood in an earlier attempt is taken as if it were of this one."""
+
+    def observe(self: Any, now: float, source: NodeId, delta: Delta, actions: Any) -> None:
+        now_at = {name: run.status.attempt for name, run in self.runs.items()}
+        taken = tuple(replace(each, attempt=now_at.get(each.run, each.attempt)) for each in delta.heartbeats)
+        original(self, now, source, replace(delta, heartbeats=taken), actions)
+
+    return observe
+
+
+def _failures_of_any_attempt(original: Callable[..., None]) -> Callable[..., None]:
+    """A failure that was mended is taken for one of this attempt."""
+
+    def learn(self: Any, now: float, mesh: Any, source: NodeId, message: Any, out: Any) -> None:
+        is_failure = isinstance(message, FailurePut)
+        told = replace(message, attempt=self._state.status.attempt) if is_failure else message
+        original(self, now, mesh, source, told, out)
+
+    return learn
 
 
 RUNS = (
@@ -75,6 +98,38 @@ RUNS = (
     Mutation("a_submit_is_answered_by_one_node", "15", "runs.registry:SUBMIT_COPIES", becomes(1)),
     Mutation("the_last_word_counts", "15", "run_state.status:merge", lambda original: lambda mine, other: other),
     Mutation("a_resumed_run_stays_failed", "15e", "run_state.status:is_above", _attempts_do_not_count),
+    Mutation(
+        "where_others_stood_counts",
+        "15e",
+        "node:Node._observe",
+        _heartbeats_of_any_attempt,
+        unseen="who missed a resume in a drawn world hears of it by other ways as well; "
+        "`tests/sim/test_splits.py:test_who_was_cut_off_when_a_run_began_again_begins_again_with_the_others`",
+    ),
+    Mutation(
+        "what_was_mended_counts",
+        "15e",
+        "runs.inbox:Inbox._learn_from",
+        _failures_of_any_attempt,
+        unseen="no word of a failure is late in a drawn world until its run was resumed; "
+        "`tests/unit/protocols/runs/test_step_attempts.py:test_what_was_said_in_an_earlier_attempt_counts_in_none_after_it`",
+    ),
+    Mutation(
+        "nothing_is_left_of_an_attempt",
+        "15e",
+        "runs.run:Run.inherit",
+        gives(None),
+        unseen="a run of a drawn world goes on from its checkpoints as well; "
+        "`tests/unit/protocols/runs/test_step_attempts.py:test_who_missed_a_failure_enters_the_next_attempt_with_empty_books`",
+    ),
+    Mutation(
+        "attempts_have_an_end",
+        "15e",
+        "run_state.status:is_later",
+        lambda original: lambda attempt, than: attempt > than,
+        unseen="no member of a drawn world invents one; "
+        "`tests/unit/protocols/runs/test_step_attempts.py:test_whatever_attempt_a_member_invents_the_run_can_be_resumed_everywhere`",
+    ),
     Mutation(
         "a_slot_takes_whatever_comes",
         "11aa",
