@@ -71,7 +71,8 @@ def _bytes_of(pipeline: Pipeline, stage: Stage) -> int:
 def _token_bytes(pipeline: Pipeline, stage: Stage) -> int:
     """Of a token in a rollout, with its version, its probability among those that `top_p` leaves, and its turn."""
     has_turns = stage.config.get("environment") is not None or "template" in stage.config
-    more: int = (pipeline.asynchrony is not None) + (stage.config["top_p"] < 1) + 2 * has_turns  # turns have texts, too
+    has_nucleus = stage.config.get("top_p", 1) < 1
+    more: int = (pipeline.asynchrony is not None) + has_nucleus + 2 * has_turns  # turns have texts, too
     return TOKEN + COLUMN * more
 
 

@@ -137,6 +137,21 @@ def test_what_waits_to_be_trained_lies_beside_the_weights() -> None:
     assert rounds.most_shards == usual + 2 * one
 
 
+def test_a_version_that_is_kept_lies_beside_the_one_that_trains() -> None:
+    """Of adapters they alone; an engine maps it as it does the policy."""
+    spec = large()[0].to_dict()
+    spec["models"]["reference"] = {"version_of": "policy", "at": 50}
+    spec["stages"].insert(2, {"id": "ref", "op": "logprob", "model": "reference"})
+    _, outlines = large()
+    outlines |= {"reference": outlines["policy"]}
+    found = needs_of(Pipeline.from_dict(spec), outlines, has_gpu=False)
+    assert [need.nbytes for need in found.shards if need.what == "earlier versions"] == [4 * GB]
+    assert [need.nbytes for need in found.engine if need.what == "weights of `reference`"] == [0]
+    spec["models"]["policy"]["lora"] = {"rank": 16, "alpha": 32}
+    found = needs_of(Pipeline.from_dict(spec), outlines, has_gpu=False)
+    assert [need.nbytes for need in found.shards if need.what == "earlier versions"] == [4 * 16 * (500_000 + 1000)]
+
+
 def test_a_training_reads_what_was_replied_to_as_well() -> None:
     """It is no part of what the reply may have, and is in its micro-batches all the same."""
     spec = example()

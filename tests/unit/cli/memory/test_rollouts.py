@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dflow_cli.memory.rollouts import COLUMN, PROMPT, TOKEN, longest, sampled_groups, step_bytes, steps_held
+from dflow_cli.memory.rollouts import COLUMN, FEW, PROMPT, TOKEN, longest, sampled_groups, step_bytes, steps_held
 from dflow_protocols.pipeline import Pipeline
 from tests.unit.protocols.written_specs import example, stage
 
@@ -29,6 +29,22 @@ def test_a_step_is_as_large_as_its_completions_may_be() -> None:
     assert step_bytes(made()) == PROMPTS + COMPLETIONS * TOKENS * (TOKEN + COLUMN)
     assert step_bytes(made(roll={"max_tokens": 600})) == PROMPTS + COMPLETIONS * 600 * (TOKEN + COLUMN)
     assert step_bytes(made(roll={"top_p": 0.9})) == PROMPTS + COMPLETIONS * TOKENS * (TOKEN + 2 * COLUMN)
+
+
+def test_pairs_of_rows_are_as_large_as_their_answers_may_be() -> None:
+    """Nobody sampled them, so no word is said of how."""
+    spec = example()
+    spec["models"]["reference"] = dict(spec["models"]["policy"])
+    spec["data"]["rows"] = {"jsonl": "rows.jsonl", "rejected": "worse"}
+    config = {"data": "rows", "prompts": 32, "max_tokens": TOKENS}
+    spec["stages"] = [
+        {"id": "pairs", "op": "preferences", "model": "policy", "config": config},
+        {"id": "ref", "op": "logprob", "model": "reference"},
+        stage(spec, "learn") | {"config": {"loss": {"kind": "dpo"}, "optimizer": {"adamw": {"lr": 1e-3}}}},
+    ]
+    pairs = Pipeline.from_dict(spec)
+    columns = sum(output not in FEW for output in (*pairs.stage("pairs").writes, "logprob")) - 1  # beside the rollout
+    assert step_bytes(pairs) == COLUMN * PROMPT * 32 + 64 * TOKENS * (TOKEN + columns * COLUMN)
 
 
 def test_further_rounds_lie_beside_the_first() -> None:
