@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from dflow_protocols.work import InitWork, SliceWork, SumWork
 from dflowd.jobs.failures import UserError
 from dflowd.jobs.job import Job
 
-from .accumulate import Stored, Vector, finish, spans, store, within
+from .accumulate import CACHED, Finisher, Stored, Vector, spans, store, within
 from .hashing import ChunkHashes
 
 CHUNK = CHUNK_BYTES // FLOAT_BYTES  # elements that a thread takes at a time: what it writes is hashed from the cache
@@ -51,6 +52,19 @@ def first_state(
     return tuple((role, ref) for (_, role), ref in zip(roles, job.shards.seal(rooms), strict=True))
 
 
+class _Own(threading.local):
+    """A thread's own memory."""
+
+    def __init__(self) -> None:
+        self.finisher = Finisher()
+
+
+def _cached(across: Sequence[Stored]) -> Iterator[tuple[slice, Sequence[Stored]]]:
+    """Runs of elements that stay in the cache until they are summed: where, and of each vector those."""
+    for part in spans(len(across[0]), CACHED):
+        yield part, [each[part] for each in across]
+
+
 def sum_blocks(job: Job, work: SumWork) -> tuple[tuple[str, ShardRef], ...]:
     """The gradient of a block from those of its parts, shard by shard. Returns the record's outputs."""
     blocks = [(first, end) for first, end, _ in work.cover]
@@ -60,11 +74,12 @@ def sum_blocks(job: Job, work: SumWork) -> tuple[tuple[str, ShardRef], ...]:
         (room, stored(out, size), [stored(job.shards.read(ref), size) for ref in across])
         for room, (out, *across) in enumerate(zip(rooms, *(refs for _, _, refs in work.cover), strict=True))
     ]
-    hashes = ChunkHashes(rooms)
+    hashes, own = ChunkHashes(rooms), _Own()
 
     def add(given: tuple[int, int, Stored, list[Stored]]) -> None:
         room, at, out, across = given
-        store(finish(dict(zip(blocks, across, strict=True)), work.end, work.first), out)
+        for part, each in _cached(across):
+            store(own.finisher.finish(dict(zip(blocks, each, strict=True)), work.end, work.first), out[part])
         hashes.wrote(room, size * at, out.nbytes)
 
     chunks = (
@@ -83,13 +98,15 @@ def reduce_slice(job: Job, work: SliceWork) -> ShardRef:
     pieces = [[stored(job.shards.read_chunks(*piece), size) for piece in parts] for _, _, parts in work.cover]
     (room,) = job.shards.allocate([sum(FLOAT_BYTES * len(piece) for piece in pieces[0])])
     out, divisor = vector(room), np.float32(max(1, work.divisor))
-    hashes = ChunkHashes([room])
+    hashes, own = ChunkHashes([room]), _Own()
 
     def finish_chunk(given: tuple[slice, tuple[Stored, ...]]) -> None:
         span, across = given
-        np.divide(finish(dict(zip(blocks, across, strict=True)), work.leaves), divisor, out=out[span])
+        for part, each in _cached(across):
+            total = own.finisher.finish(dict(zip(blocks, each, strict=True)), work.leaves)
+            np.divide(total, divisor, out=out[span][part])
         hashes.wrote(0, FLOAT_BYTES * span.start, out[span].nbytes)
 
-    chunks = zip(spans(len(out), CHUNK), zip(*(within(own, CHUNK) for own in pieces), strict=True), strict=True)
+    chunks = zip(spans(len(out), CHUNK), zip(*(within(each, CHUNK) for each in pieces), strict=True), strict=True)
     job.threads.map(finish_chunk, chunks, job.progress)
     return job.shards.seal([room], hashes.by_room)[0]

@@ -18,7 +18,7 @@ from dflow_protocols.work import ApplyWork, SliceWork, SumWork
 from dflowd.jobs.failures import GivenUp
 from dflowd.jobs.job import Job
 from dflowd.jobs.threads import Threads
-from dflowd.training.accumulate import finish
+from dflowd.training.accumulate import Finisher
 from dflowd.training.apply import NORM_BLOCK, apply_slices, global_norm
 from dflowd.training.update import CHUNK, reduce_slice, sum_blocks
 from tests.support.alone import MemoryShards
@@ -146,7 +146,7 @@ def test_blocks_are_summed_and_cut_alike_on_any_number_of_threads(threads: int) 
     job = job_on(shards, threads)
     cover = tuple((at, at + 1, (shards.add(each.tobytes()),)) for at, each in enumerate((left, right)))
     ((_, total),) = sum_blocks(job, SumWork(1, "learn", 0, 2, cover, ()))
-    expected = finish({(0, 1): left, (1, 2): right}, 2)
+    expected = Finisher().finish({(0, 1): left, (1, 2): right}, 2)
     assert shards.shards[total.id] == expected.tobytes()
     pieces = tuple((first, end, ((refs[0], 1, 3),)) for first, end, refs in cover)
     ref = reduce_slice(job, SliceWork(1, "learn", 1, 3, 2, pieces, 7))
