@@ -47,7 +47,7 @@ def derived_bytes(nodes: int, leaves: int, gradient_bytes: int, element_bytes: i
         node: len(list(aligned_blocks([leaf for leaf in range(leaves) if summed[leaf] == node]))) for node in trainers
     }
     block_bytes = gradient_bytes // FLOAT_BYTES * element_bytes
-    all_slices = slices(block_bytes)
+    all_slices = slices(block_bytes, leaves)
     total = 0
     for chunks, owner in deal(all_slices, trainers).items():
         nbytes = min(chunks.end * CHUNK_BYTES, block_bytes) - chunks.first * CHUNK_BYTES

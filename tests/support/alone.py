@@ -203,7 +203,8 @@ class Alone:
                 divisor,
             )
             for chunks in slices(
-                sum(gradient_sizes(shards_of(state, f"params:{training.model}"), training.gradient_bytes))
+                sum(gradient_sizes(shards_of(state, f"params:{training.model}"), training.gradient_bytes)),
+                training.leaves,
             )
         )
         reduced = tuple(self.done(work).made[0].outputs[0][1] for work in works)

@@ -83,7 +83,7 @@ def is_of_gradient(record: Record, state: State, training: Training) -> bool:
         return False
     if isinstance(part, Block):
         return tuple(ref.nbytes for ref in record.shards) == sizes
-    return isinstance(part, Slice) and part in slices(sum(sizes))
+    return isinstance(part, Slice) and part in slices(sum(sizes), training.leaves)
 
 
 def is_seal(seal: Seal, plan: StepPlan, admitted: Container[RecordId] = ()) -> bool:

@@ -121,8 +121,9 @@ def leaf_homes(view: StepView, batch: Batch) -> dict[int, NodeId | None]:
 
 def gradient_slices(view: StepView, batch: Batch) -> tuple[Slice, ...]:
     """The slices of the step's gradient; none if every group was dropped."""
-    params = shards_of(view.trains.state, f"params:{batch.training.model}")
-    return slices(sum(gradient_sizes(params, batch.training.gradient_bytes))) if batch.leaves else ()
+    training = batch.training
+    sizes = gradient_sizes(shards_of(view.trains.state, f"params:{training.model}"), training.gradient_bytes)
+    return slices(sum(sizes), training.leaves) if batch.leaves else ()
 
 
 def slice_records(view: StepView, batch: Batch) -> tuple[Record | None, ...]:

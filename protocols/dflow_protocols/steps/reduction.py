@@ -14,7 +14,9 @@ from ..names import Block, Slice, chunk_count
 from ..ranges import RANGE_BYTES, cut
 from ..work import Groups, LeafGroups
 
-SLICES = 64  # of one gradient: enough to spread over any roster's trainers, few enough to list in a seal
+SLICES = 64  # of one gradient at most: enough to spread over any roster's trainers, few enough to list in a seal
+SLICES_A_LEAF = 4  # so that as many trainers as there are leaves have nearly equal shares; each further one costs all
+FEWEST_SLICES = 16  # where leaves are few: those who have no leaf share in the slices
 
 B = TypeVar("B")
 
@@ -77,9 +79,9 @@ def cover(
 
 
 @lru_cache(maxsize=64)
-def slices(nbytes: int) -> tuple[Slice, ...]:
-    """The slices that cut a gradient of `nbytes`: whole chunks, none longer than a range of parameters,
-    borders from the length alone."""
-    chunks = chunk_count(nbytes)
-    count = min(chunks, max(SLICES, len(cut(nbytes, RANGE_BYTES))))
+def slices(nbytes: int, leaves: int) -> tuple[Slice, ...]:
+    """The slices that cut a gradient of `nbytes`, which is summed over so many leaves: whole chunks, none longer than
+    a range of parameters. Their borders follow from these two alone, so that no id shows who took part."""
+    chunks, most = chunk_count(nbytes), min(SLICES, max(FEWEST_SLICES, SLICES_A_LEAF * leaves))
+    count = min(chunks, max(most, len(cut(nbytes, RANGE_BYTES))))
     return tuple(Slice(i * chunks // count, (i + 1) * chunks // count) for i in range(count))

@@ -79,7 +79,7 @@ def test_a_shard_of_a_gradient_of_half_the_bytes_is_whole_chunks() -> None:
 
 def test_a_slice_across_a_border_reads_both_shards_of_every_block() -> None:
     """Its border follows from the model alone, that of shards from how long one may be."""
-    parts = [3 * CHUNK_BYTES] * 33 + [CHUNK_BYTES - 4]  # a hundred chunks in 64 slices, of one and of two
+    parts = [3 * CHUNK_BYTES] * 33 + [CHUNK_BYTES - 4]  # a hundred chunks in 16 slices, of six and of seven
     state = tuple(("params:policy", shard(f"p{k}", size)) for k, size in enumerate(parts))
     header = Header(None, 0, 0, SPEC, state)
     at = view(header=header)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -93,10 +94,10 @@ def test_there_is_no_cover_exactly_if_a_needed_leaf_is_missing(leaves: int, data
         assert needed <= set(held)
 
 
-@given(st.integers(1, 300 * CHUNK_BYTES))
-def test_slices_are_whole_chunks_and_together_the_gradient(nbytes: int) -> None:
-    """Their borders follow from the length alone, whoever owns them."""
-    cut = slices(nbytes)
+@given(st.integers(1, 300 * CHUNK_BYTES), st.sampled_from([1 << k for k in range(8)]))
+def test_slices_are_whole_chunks_and_together_the_gradient(nbytes: int, leaves: int) -> None:
+    """Their borders follow from the length and the leaves alone, whoever owns them."""
+    cut = slices(nbytes, leaves)
     assert [chunk for piece in cut for chunk in range(piece.first, piece.end)] == list(range(chunk_count(nbytes)))
     assert len(cut) <= SLICES
     lengths = [piece.end - piece.first for piece in cut]
@@ -105,6 +106,15 @@ def test_slices_are_whole_chunks_and_together_the_gradient(nbytes: int) -> None:
 
 def test_no_slice_of_a_huge_model_is_longer_than_a_range_of_its_parameters() -> None:
     """A slice is a shard, too; the largest model that can be has as many slices as ranges."""
-    cut = slices(MAX_RANGES * RANGE_BYTES)
+    cut = slices(MAX_RANGES * RANGE_BYTES, 1)
     assert len(cut) == MAX_RANGES
     assert {piece.end - piece.first for piece in cut} == {RANGE_BYTES // CHUNK_BYTES}
+
+
+@pytest.mark.parametrize("leaves", [1, 2, 4, 8, 16])
+def test_as_many_trainers_as_leaves_have_nearly_equal_shares_of_the_slices(leaves: int) -> None:
+    """More slices than that would cost every node records, claims and calls, and nobody's share would be smaller."""
+    cut = slices(1000 * CHUNK_BYTES, leaves)
+    most = max(-(-len(cut) // trainers) * trainers for trainers in range(1, leaves + 1))
+    assert most <= 1.25 * len(cut)
+    assert len(cut) == max(16, 4 * leaves)
