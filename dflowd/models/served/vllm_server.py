@@ -108,9 +108,8 @@ class Server:
         self._parameters, self._kind = vllm.SamplingParams, vllm.sampling_params.RequestOutputKind.DELTA
         self._on_cpu = bool(vllm.platforms.current_platform.is_cpu())
         if self._on_cpu:
-            torch.compiler.set_stance("force_eager")  # vLLM would compile what counts ranks, which nobody reads here
             _require_heads(description)
-        with tempfile.TemporaryDirectory(prefix="dflow-") as folder, own_threads():
+        with tempfile.TemporaryDirectory(prefix="dflow-") as folder, own_threads(), self._uncompiled():
             (Path(folder) / "config.json").write_text(self._facts)  # a model's folder with nothing but what it is
             try:
                 self._llm: Any = self._build(vllm, folder)
@@ -205,7 +204,9 @@ class Server:
     def step(self) -> None:
         """One token more of all that is being said."""
         stopped = []
-        for out in self._llm.step():
+        with self._uncompiled():
+            said_now = self._llm.step()
+        for out in said_now:
             saying, (said,) = self._saying[out.request_id], out.outputs
             if saying.of.add(saying.index, said, out.finished):
                 del self._saying[out.request_id]
@@ -213,6 +214,11 @@ class Server:
                     stopped.append(saying.name)
         if stopped:
             self._llm.abort_request(stopped, internal=True)
+
+    def _uncompiled(self) -> contextlib.AbstractContextManager[None]:
+        """On a CPU vLLM would compile what counts ranks, which nobody reads here. What a run's own code compiles in
+        this process stays compiled."""
+        return torch.compiler.set_stance("force_eager") if self._on_cpu else contextlib.nullcontext()
 
     def drop(self, spoken: Spoken) -> None:
         """It is not wanted any more: nothing of it may stay in the engine."""
