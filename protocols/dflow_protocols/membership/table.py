@@ -373,7 +373,8 @@ class Table:
             return False
         member.learn(meta)
         self._found_meta(node)
-        self._list(member)
+        self._reachable.keep(node, member.is_up and node != self.me)  # all else that is listed follows from claims
+        self.revision += 1
         if node in self._untold:
             self._untold.discard(node)
             self.news.put(member.claim, is_join=True)

@@ -73,11 +73,17 @@ def values_of(thing: Any) -> tuple[Any, ...]:
 
 
 def _plain(thing: Any) -> Any:
-    """What msgpack writes for what it doesn't know: a part's text, a packed value's bytes, any other dataclass's
-    fields."""
-    if isinstance(thing, Part):
-        return str(thing)
-    return thing.packed if isinstance(thing, Packed) else values_of(thing)
+    """What msgpack writes for what it doesn't know."""
+    cls: Any = type(thing)
+    return _form(cls)(thing)
+
+
+@cache
+def _form(cls: Any) -> Callable[[Any], Any]:
+    """A part's text, a packed value's bytes, any other dataclass's fields."""
+    if issubclass(cls, Part):
+        return str
+    return attrgetter("packed") if issubclass(cls, Packed) else _getter(cls)
 
 
 @cache
