@@ -12,6 +12,7 @@ from dflow_protocols.pipeline import Pipeline, Stage
 from dflow_protocols.pipeline.grammar.algorithms import divisor_of, loss_named
 from dflow_protocols.pipeline.grammar.columns import COLUMNS
 from dflow_protocols.pipeline.grammar.signatures import Lesson, loss_of
+from dflow_protocols.pipeline.schedule import Schedule
 from dflow_protocols.work import LeafGroups
 from dflowd.data import columns
 from dflowd.shards.layout import Column
@@ -77,7 +78,8 @@ def leaf_data(
         if (own := columns.own_tokens(batch)) is not None:
             data.give("mask", own[samples])
         if "version" in batch:
-            data.give("version", [version - row for row in columns.rows(batch["version"])[samples]])
+            said_by = columns.rows(batch["version"])[samples]
+            data.give("version_gap", [_steps_behind(pipeline.schedule, version, row) for row in said_by])
         if "logprobs" in batch:
             data.give("sampled_logprob", columns.rows(batch["logprobs"])[samples])
         for read in stage.reads:
@@ -88,6 +90,13 @@ def leaf_data(
     if whitening is not None:
         found.columns["advantage"] = [_whitened(row, whitening) for row in found.columns["advantage"]]
     return found
+
+
+def _steps_behind(schedule: Schedule, version: int, row: Any) -> Any:
+    """By token, how many steps before that of the version `version` the one began that said it, int64."""
+    numbers, at = np.unique(row, return_inverse=True)
+    steps = np.array([schedule.place(int(number)).step for number in numbers], np.int64)
+    return schedule.place(version).step - steps[at]
 
 
 def _whitened(row: Any, whitening: Whitening) -> Any:

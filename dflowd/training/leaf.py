@@ -93,8 +93,8 @@ def _add_batch(policy: Policy, columns: _Columns, objective: Objective, batch: M
         if "sampled_logprob" in tokens.given:
             tokens, apart = correct(tokens, objective.correction)
         own |= {"entropy_sum": entropy.detach().double().sum(), **apart}
-        if "version" in tokens.given:
-            own |= {"version_gap_sum": tokens["version"].double().sum(), "version_gap_count": len(batch.targets)}
+        if "version_gap" in tokens.given:
+            own |= {"version_gap_sum": tokens["version_gap"].double().sum(), "version_gap_count": len(batch.targets)}
     loss, told = (objective.own or LOSSES[objective.loss])(tokens, objective.settings)
     ended = len(np.unique(batch.samples))  # a micro-batch has whole completions
     counts = {"tokens": len(batch.targets), "samples": ended, "constant": ended * objective.most_tokens}

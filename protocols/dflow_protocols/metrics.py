@@ -122,7 +122,7 @@ EVALUATED_UNSCORED = "evaluated_unscored"  # answers without a score, if any; th
 GRAD_NORM = "grad_norm"  # global norm before clipping
 LEARNING_RATE = "learning_rate"
 
-# a step whose rollouts are behind: how many versions passed between the one that sampled them and the one trained
+# a step whose rollouts are behind: how many steps before it the version was made that sampled them
 VERSION_GAP_MAX = "version_gap_max"
 VERSION_GAP_MIN = "version_gap_min"
 # the same of each trained token, where rollouts may be of any of several versions

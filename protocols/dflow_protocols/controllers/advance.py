@@ -102,7 +102,7 @@ class Advance:
             number,
             parent.samples + update.samples,
             update.id,
-            kept.carry(pipeline, number, parent.state, lagged.carry(pipeline, parent.state, state)),
+            kept.carry(pipeline, number, parent.state, lagged.carry(pipeline, parent, state)),
             facts.merge(
                 parent.facts,
                 facts.evaluated(pipeline, update, step),
@@ -204,16 +204,19 @@ class Advance:
         return parts
 
     def _gaps(self, step_plan: StepPlan, manifest: Seal) -> set[int]:
-        """How many versions behind the one that they train rollouts were."""
+        """How many steps behind what trains on them rollouts were. Of what was made for an update before that was told
+        with it."""
+        versions, place = self._state.versions, self._state.pipeline.schedule.place
+        header = versions.headers.get(manifest.parent)
+        numbers: set[int] = set()
+        if step_plan.is_carried or header is None:
+            return numbers
         if step_plan.lag:
-            return {manifest.step - step_plan.samples_from}
-        header = self._state.versions.headers.get(manifest.parent)
-        if not step_plan.max_staleness or header is None:
-            return set()
-        steps: dict[str, int] = {
-            head.version: head.step for head in (header.head, *self._state.versions.led_to(header))
-        }
-        return {manifest.step - steps[name] for each in manifest.entries if (name := each.inputs[0]) in steps}
+            numbers = {step_plan.samples_from}
+        elif step_plan.max_staleness:
+            led: dict[str, int] = {head.version: head.step for head in (header.head, *versions.led_to(header))}
+            numbers = {led[name] for each in manifest.entries if (name := each.inputs[0]) in led}
+        return {place(manifest.step).step - place(number).step for number in numbers}
 
     def prefetch(self, view: StepView, batch: Batch, out: list[Action]) -> None:
         """Bring what the next tasks read as soon as it is there: pieces of blocks for the own slices, and slices."""

@@ -43,8 +43,7 @@ class Rosters:
         those ahead, whose rosters were made when the others were."""
         position = self._state.position
         if position is not None and self._state.is_paused:
-            last = min(position.step + self._state.pipeline.ahead, self._state.last_step)
-            for number in range(position.step, last + 1):
+            for number in (position.step, *self._state.pipeline.ahead_of(position.step)):
                 self._issue(self._state.step(number), mesh, out)
             self.check_split(self._state.view(now, mesh, position), out)
 
@@ -58,7 +57,7 @@ class Rosters:
         if step.patience.lasts(view.now, Wait.TRAINER) <= mesh.suspicion_s:
             return step.roster is not None
         self._issue(step, mesh, out)
-        for ahead in range(step.number + 1, min(step.number + self._state.pipeline.ahead, self._state.last_step) + 1):
+        for ahead in self._state.pipeline.ahead_of(step.number):
             if self._state.step(ahead).roster is None:  # as after a cold start: it would be waited for at each step
                 self._issue(self._state.step(ahead), mesh, out)
         return True
@@ -74,8 +73,8 @@ class Rosters:
     def after(self, view: StepView, seal: Seal, mesh: MeshView) -> Roster | None:
         """The roster of the next step that is not open yet, which lies beside an update seal: the one known, else one
         made now."""
-        number = view.step.number + 1 + self._state.pipeline.ahead
-        if seal.kind != UPDATE or number > self._state.last_step:
+        number = self._state.pipeline.rostered_with(view.step.number)
+        if seal.kind != UPDATE or number is None:
             return None
         following = self._state.step(number)
         if following.roster is None:

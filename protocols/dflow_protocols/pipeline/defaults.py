@@ -192,7 +192,8 @@ def _behind(stage: dict[str, Any], vertex: Vertex, models: Mapping[str, str | No
     scored = [read.partition(".")[0] for read in vertex.reads if read.endswith(".logprob")]
     if kind != "none" and updates_of(stage["config"]) > 1 and stage["model"] not in [models[name] for name in scored]:
         what = f"stage `{vertex.id}` makes several updates a step, and corrects for a sampler that computes otherwise"
-        hint = f"add `{{id: old, op: logprob, model: {stage['model']}}}` before it, and read `old.logprob`"
+        hint = f"add `{{id: old, op: logprob, model: {stage['model']}}}` before it, and read `old.logprob`; "
+        hint += "or write `kind: none`, and the loss goes by what the sampler said"
         yield Problem(f"{vertex.place}.config.correction", what, hint)
 
 

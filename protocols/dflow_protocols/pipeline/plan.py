@@ -129,14 +129,11 @@ class StepPlan:
     step: int  # the version's number
     chains: tuple[Chain, ...]
     trainings: tuple[Training, ...]  # the update that is made, if one is
+    samples_from: int  # the number of the version that its rollouts are sampled from: the newest that they may be of
+    oldest: int  # of the oldest that they may be of, where each is of the newest version that its sampler had
     is_carried: bool = False  # whether what its chains give was made for the step before it
-    lag: int = 0  # how many versions its rollouts are behind what it trains, once there are so many
+    lag: int = 0  # how many steps of the pipeline its rollouts are behind, once there are so many
     max_staleness: int = 0  # how many they may be, where each is of the newest version that its sampler had
-
-    @property
-    def samples_from(self) -> int:
-        """The number of the version that its rollouts are sampled from."""
-        return max(0, self.step - self.lag)
 
     def training_of(self, stage: str) -> Training | None:
         """What this stage trains in the step; None if it trains nothing."""
@@ -155,7 +152,9 @@ def plan(pipeline: Pipeline, number: int) -> StepPlan:
     trained = (_training(pipeline, *updates[place.update], place.step, found),) if updates else ()
     if place.update:
         found = tuple(chain for chain in found if chain.sealed_in == MANIFEST)
-    return StepPlan(number, found, trained, place.update > 0, pipeline.lag, pipeline.max_staleness)
+    behind = pipeline.lag, pipeline.lag + pipeline.max_staleness  # one of them, as validation has seen to
+    newest, oldest = (pipeline.schedule.first(max(0, place.step - steps)) for steps in behind)
+    return StepPlan(number, found, trained, newest, oldest, place.update > 0, pipeline.lag, pipeline.max_staleness)
 
 
 def partition_groups(chain: Chain, partition: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from .graph import Vertex, chains_of, order
 from .schedule import Schedule, Timing, Unready, make_schedule
 
 MAX_UPDATES = 256  # of a step: what it sampled, and the version that it began with, is kept until the last
+MAX_VERSIONS_BEHIND = 256  # so many versions back every node knows the names of its chain
 SEGMENTED = ("temperature", "top_p", "max_tokens", "segment_tokens")  # settings that the segments of a rollout share
 
 
@@ -147,10 +148,11 @@ def check_schedule(spec: dict[str, Any], vertices: Sequence[Vertex]) -> tuple[Sc
     if most > MAX_UPDATES:
         hint = f"lower `epochs` or `minibatches`: a step makes at most {MAX_UPDATES}"
         return None, [Problem("stages", f"a step makes {most} updates", hint)]
-    key = "lag" if spec["lag"] else "async" if spec["async"] else ""
-    if key and schedule.versions > schedule.steps:
-        what = f"`{key}` is given, and a step makes several updates, which do not go together yet"
-        return None, [Problem(key, what, f"leave `{key}` out, or give each training steps of its own by `when`")]
+    behind = most * (spec["async"] or {"max_staleness": 0})["max_staleness"]
+    if behind > MAX_VERSIONS_BEHIND:
+        what = f"rollouts may be {behind} versions behind, as a step makes {most} updates"
+        hint = f"lower it, `epochs` or `minibatches`: names of {MAX_VERSIONS_BEHIND} versions are kept"
+        return None, [Problem("async.max_staleness", what, hint)]
     return schedule, [*_too_early(spec, by_id, schedule)]
 
 

@@ -77,6 +77,12 @@ class Schedule:
         """Number of the version that a step begins with; of steps after the end the next one."""
         return self.firsts[max(0, step)] if step <= self.steps else self.versions + 1
 
+    def begun_after(self, number: int, steps: int) -> Sequence[int]:
+        """Numbers of the versions that the next so many steps begin with, seen from the version with this number; the
+        final one is among them, where the run ends before."""
+        following = self.nearest(number).step + 1
+        return self.firsts[following : following + steps]
+
     def is_active(self, stage: str, step: int) -> bool:
         return self.active[stage][step] == 1
 

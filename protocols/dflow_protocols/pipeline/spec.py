@@ -158,13 +158,26 @@ class Pipeline:
 
     @property
     def max_staleness(self) -> int:
-        """How many versions rollouts may be behind, where they are of whatever version there is; 0: they are not."""
+        """How many steps rollouts may be behind, where they are of whatever version there is; 0: they are not."""
         return int(self.asynchrony["max_staleness"]) if self.asynchrony is not None else 0
 
     @property
     def ahead(self) -> int:
         """How many steps beyond its own a node samples for."""
         return max(self.lag, self.max_staleness)
+
+    def ahead_of(self, number: int) -> Sequence[int]:
+        """Numbers of the versions that these steps begin with, for a node that works from the version `number`."""
+        return self.schedule.begun_after(number, self.ahead)
+
+    def rostered_with(self, number: int) -> int | None:
+        """Number of the version that begins with a roster which is made with the update of the version `number`. None
+        where the run has ended by then: what follows the last update of a step has its roster already, and those that
+        are opened ahead get theirs."""
+        if not self.schedule.place(number).is_last:
+            return number + 1
+        opened = self.schedule.begun_after(number, self.ahead + 1)
+        return opened[self.ahead] if len(opened) > self.ahead else None
 
     @cached_property
     def trainable(self) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from ..wire.steps import Header, RunPut, Skip
 from ..work import ChainWork, Work
 from . import status as runs
 
-PLANS_KEPT = 4  # steps to each side of the one just asked for, whose plans are remembered
+PLANS_KEPT = 8  # plans that are remembered, beside those of the steps that are open: the last that were made
 STEPS_AHEAD = 2  # books of later steps that a node opens on hearsay: peers are at most that far ahead of what it knows
 MAX_KEPT = 4_096  # shards that a node keeps for members that left
 
@@ -136,7 +136,7 @@ class RunState:
         self.ability = Ability(self.id, self.pipeline, has_files=bool(self.status.files))
         self.loans = Loans(self.me)
         self.advanced_at = self.opened_at
-        for number in range(min(self.pipeline.ahead, self.last_step) + 1):
+        for number in (0, *self.pipeline.ahead_of(0)):
             self.step(number).take_roster(replace(self.status.roster, step=number))
 
     # What is asked --------------------------------------------------------------------------------------------------
@@ -171,15 +171,15 @@ class RunState:
 
     def plan(self, number: int) -> StepPlan:
         if number not in self._plans:
-            kept = PLANS_KEPT + self.pipeline.ahead
-            self._plans = {n: plan for n, plan in self._plans.items() if abs(n - number) <= kept}
+            if len(self._plans) > PLANS_KEPT + self.pipeline.ahead:
+                del self._plans[next(iter(self._plans))]
             self._plans[number] = make_plan(self.pipeline, number)
         return self._plans[number]
 
     def is_near(self, number: int) -> bool:
         """Whether books of this step are kept: not yet freed, and not further ahead than anybody can be."""
-        ahead = STEPS_AHEAD + self.pipeline.ahead
-        return self.freed_before <= number <= min(self._newest_step() + ahead, self.last_step)
+        newest = min(self._newest_step() + STEPS_AHEAD, self.last_step)
+        return self.freed_before <= number and (number <= newest or number in self.pipeline.ahead_of(newest))
 
     def _newest_step(self) -> int:
         """Of the versions that this node knows of."""
@@ -192,7 +192,7 @@ class RunState:
         if call.parent == header.id:
             return True
         number = call.unit.step
-        is_open = header.step <= number <= header.step + self.pipeline.ahead
+        is_open = number == header.step or number in self.pipeline.ahead_of(header.step)
         if not is_open or not isinstance(call.work, ChainWork):
             return False
         source = self.source(header, number)
@@ -201,28 +201,28 @@ class RunState:
     def source(self, header: Header, number: int) -> Source | None:
         """What the rollouts of a step are sampled from, at a node that works from `header`'s version; None where that
         is a version of which nothing is known here."""
-        if self.plan(number).is_carried:
-            return self.began(header)
-        key = header.id, number
+        plan = self.plan(number)
+        version = self.began(header) if plan.is_carried else header
+        if version is None:
+            return None
+        key = version.id, number
         if key not in self._sources:
             self._sources = {each: source for each, source in self._sources.items() if each[0] in self.versions.headers}
-            behind = header.step - self.plan(number).samples_from
-            self._sources[key] = sampled(self.pipeline, header, behind)
+            self._sources[key] = sampled(self.pipeline, version, plan.samples_from)
         return self._sources[key]
 
     def older(self, header: Header, number: int) -> tuple[VersionId, ...]:
         """The versions before `header`'s that rollouts of a step may be of as well, where each is of the newest that
         its sampler had."""
-        first = number - self.plan(number).max_staleness
-        if first >= header.step:
+        plan = self.plan(number)
+        if plan.is_carried or not plan.max_staleness or plan.oldest >= header.step:
             return ()
-        return tuple(head.version for head in self.versions.led_to(header) if head.step >= first)
+        return tuple(head.version for head in self.versions.led_to(header) if head.step >= plan.oldest)
 
     def views(self, now: float, mesh: MeshView, header: Header) -> list[StepView]:
         """The step that begins at `header`'s version, and those ahead whose rollouts are sampled from what there is:
         as many as the pipeline says, if they have a roster."""
-        end = min(header.step + self.pipeline.ahead, self.last_step) + 1
-        ahead = [number for number in range(header.step + 1, end) if self._is_open_ahead(number)]
+        ahead = [number for number in self.pipeline.ahead_of(header.step) if self._is_open_ahead(number)]
         return [self.view(now, mesh, header, number) for number in (header.step, *ahead)]
 
     def _is_open_ahead(self, number: int) -> bool:
@@ -380,7 +380,8 @@ class RunState:
         on should the copy come to nothing; and those since that are so far back that nobody goes on from there."""
         own = self.versions.own.step if self.versions.own is not None else 0
         first = max(target.step, self._newest_step() - FOLLOWED_STEPS)
-        for number in [number for number in self.steps if own < number < first and number != target.step]:
+        open_steps = {target.step, self.pipeline.schedule.place(target.step).first}
+        for number in [number for number in self.steps if own < number < first and number not in open_steps]:
             del self.steps[number]
             self.progress.pop(number, None)
 

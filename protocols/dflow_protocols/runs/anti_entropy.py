@@ -181,7 +181,8 @@ class AntiEntropy:
         self, mesh: MeshView, source: NodeId, step: Step, but: Collection[SealId], out: list[Action]
     ) -> None:
         state, number = self._state, step.number
-        following = state.steps.get(number + 1 + state.pipeline.ahead)
+        rostered = state.pipeline.rostered_with(number)
+        following = None if rostered is None else state.steps.get(rostered)
         for seal_id, seal in sorted(step.seals.items()):
             if seal_id in step.settled and seal_id not in but:
                 roster = following.roster if following is not None and seal.kind == "update" else None
@@ -229,6 +230,6 @@ class AntiEntropy:
                 begun = began if began is not header else None
                 roster = step.roster if step else None
                 out.append(Send(source, HeaderPut(state.id, header, before, seal, roster, begun)))
-                ahead = [state.steps.get(header.step + each) for each in range(1, state.pipeline.ahead + 1)]
+                ahead = [state.steps.get(each) for each in state.pipeline.ahead_of(header.step)]
                 rosters = [each.roster for each in ahead if each is not None and each.roster is not None]
                 out += [Send(source, RosterPut(state.id, each)) for each in rosters]

@@ -222,7 +222,7 @@ class Inbox:
             self._pass_on(mesh, put, out)
         else:
             out.append(Send(source, SealAck(run.id, seal.step, seal.id)))
-        if put.roster is not None and put.roster.step == seal.step + 1 + run.pipeline.ahead:
+        if put.roster is not None and put.roster.step == run.pipeline.rostered_with(seal.step):
             run.step(put.roster.step).take_roster(put.roster)
 
     def _pass_on(self, mesh: MeshView, put: SealPut, out: list[Action]) -> None:

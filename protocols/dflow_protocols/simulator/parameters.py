@@ -18,23 +18,22 @@ def check_read(engines: Engines, work: ChainWork) -> None:
     """A chain reads parameters of a version that it may be of: rollouts may be behind what is trained."""
     step_plan = engines.plan(work.step)
     chain = next(chain for chain in step_plan.chains if work.stages[0] in chain.stages)
-    if step_plan.is_carried:
-        check_parameters(engines, work.state, engines.first(work.step))
-    elif chain.sealed_in == MANIFEST and step_plan.max_staleness:
+    if not step_plan.is_carried and chain.sealed_in == MANIFEST and step_plan.max_staleness:
         check_staleness(engines, parameters_of(work.state), work.step)
     else:
         check_parameters(engines, work.state, step_plan.samples_from if chain.sealed_in == MANIFEST else work.step)
 
 
 def check_staleness(engines: Engines, params: tuple[ShardId, ...], step: int) -> None:
-    """What was sampled with these parameters may be trained on at a step: it is not too old for that."""
-    oldest = step - engines.plan(step).max_staleness
+    """What was sampled with these parameters may be trained on at a step: it is not too old for that, and of no update
+    of that step of the pipeline."""
+    oldest, first = engines.plan(step).oldest, engines.first(step)
     models = engines.pipeline.sampled
     for at, shard in enumerate(params):
         part, model = at % (len(params) // len(models)), models[at // (len(params) // len(models))]
         due = [s for s in range(oldest) for training in engines.plan(s).trainings if training.model == model]
         ways = [{each.step for each in way} for way in updates_of(engines.ledger, shard, f"params:{model}", part)]
-        is_new = any(way >= set(due) and all(each < step for each in way) for way in ways)
+        is_new = any(way >= set(due) and all(each < first for each in way) for way in ways)
         assert is_new, f"step {step} reads what passed the updates {ways}, and the oldest that it may is {oldest}"
 
 
@@ -103,8 +102,10 @@ def _check_bases(engines: Engines, state: State) -> None:
 
 
 def check_carried(engines: Engines, state: State, step: int) -> None:
-    """A version has the parameters of those before it that the run's lag asks for, or that its models are to be, and no
-    others."""
+    """A version has the parameters of those before it that the run's lag asks for, which are the last ones that began a
+    step of the pipeline, or that its models are to be, and no others."""
+    place = engines.pipeline.schedule.place(step)
+    begun = place.step if place.update == 0 else place.step + 1
     carried = {name for name, _ in state if name.startswith((lagged.PREFIX, kept.PREFIX))}
     due = lagged.roles(engines.pipeline)
     whole = due.keys() | kept.roles(engines.pipeline).keys()
@@ -115,7 +116,7 @@ def check_carried(engines: Engines, state: State, step: int) -> None:
         behind = int(name.removeprefix(lagged.PREFIX).partition(":")[0])
         older = [(f"params:{model}", ref) for ref in shards_of(state, name)]
         bases = [(f"base:{model}", ref) for ref in shards_of(state, f"base:{model}")]
-        check_parameters(engines, in_order([*bases, *older]), max(0, step - behind))
+        check_parameters(engines, in_order([*bases, *older]), engines.pipeline.schedule.first(max(0, begun - behind)))
 
 
 def check_sampled(engines: Engines, work: BlockWork, given: Collection[PartitionOutput]) -> None:
@@ -130,10 +131,7 @@ def check_sampled(engines: Engines, work: BlockWork, given: Collection[Partition
                 check_staleness(engines, entry.params, work.step)
                 _check_branch(engines, entry.params, work)
         return
-    if not engines.pipeline.lag:
-        _check_sampled(engines, found, work, engines.first(work.step))
-        return
-    _check_branch(engines, found, work)
+    _check_sampled(engines, found, work, engines.plan(work.step).samples_from)
 
 
 def _check_branch(engines: Engines, sampled: tuple[ShardId, ...], work: BlockWork) -> None:

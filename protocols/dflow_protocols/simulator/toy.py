@@ -98,7 +98,7 @@ def with_sizes(pipeline: Pipeline, steps: int, partitions: int, leaves: int) -> 
 
 
 def with_lag(pipeline: Pipeline, lag: int) -> Pipeline:
-    """The same, but that rollouts are so many versions behind."""
+    """The same, but that rollouts are so many steps behind."""
     return replace(pipeline, lag=lag)
 
 
@@ -133,6 +133,14 @@ def with_kept_reference(pipeline: Pipeline, at: int) -> Pipeline:
     pipeline = with_reference(pipeline)
     reference = {"version_of": "policy", "at": at}
     return replace(pipeline, models={**pipeline.models, "reference": reference})
+
+
+def with_old_policy(pipeline: Pipeline) -> Pipeline:
+    """The same, but that the model that samples scores what it said, in a call of its own."""
+    old = Stage("old", "logprob", model="policy")
+    stages = [each for stage in pipeline.stages for each in ((stage, old) if stage.id == "roll" else (stage,))]
+    stages = [replace(each, reads=(*each.reads, "old.logprob")) if each.id == "learn" else each for each in stages]
+    return replace(pipeline, stages=stages)
 
 
 def with_whitening(pipeline: Pipeline) -> Pipeline:
@@ -206,6 +214,25 @@ def with_updates(pipeline: Pipeline, epochs: int, minibatches: int) -> Pipeline:
 def several_updates() -> Pipeline:
     """Two steps of GRPO, of five updates and of four."""
     return with_updates(two_steps(), epochs=2, minibatches=2)
+
+
+@cache
+def actor_critic() -> Pipeline:
+    """Three steps in which a critic scores what was sampled and is trained twice on it, before the policy is trained on
+    two mini-batches, but for the second step, which trains the critic alone."""
+    pipeline = two_steps()
+    learning = {"leaves": TOY_LEAVES, "optimizer": _ADAMW}
+    stages = [
+        pipeline.stage("roll"),
+        Stage("score", "reward"),
+        Stage("value", "value", model="critic"),
+        Stage("adv", "advantage", config={"method": "gae"}),
+        Stage("critic", "train", model="critic", config={**learning, "epochs": 2, "loss": {"kind": "value"}}),
+        Stage("learn", "train", model="policy", when="step != 1", config={**learning, "minibatches": 2}),
+        pipeline.stage("held"),
+    ]
+    critic = {**pipeline.models["policy"], "head": "value"}
+    return replace(pipeline, steps=3, models={**pipeline.models, "critic": critic}, stages=stages)
 
 
 @cache

@@ -202,5 +202,11 @@ def _is_linked(seal: Seal, plan: StepPlan) -> bool:
         made += tuple(ref.id for ref in record.shards)
     if seal.kind != MANIFEST:
         return sources <= {seal.parent}
-    is_of_one = len(sources) <= 1 if plan.lag else sources <= {seal.parent}
-    return seal.previous == seal.parent and (is_of_one or plan.max_staleness > 0)
+    return seal.previous == seal.parent and _is_of_source(sources, seal, plan)
+
+
+def _is_of_source(sources: set[str], seal: Seal, plan: StepPlan) -> bool:
+    """Whether a manifest's chains may have read these: its parent, if nothing is behind that."""
+    if plan.is_carried or not (plan.lag or plan.max_staleness):
+        return sources <= {seal.parent}
+    return len(sources) <= 1 or plan.max_staleness > 0

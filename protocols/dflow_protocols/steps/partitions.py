@@ -131,7 +131,7 @@ class OpenPartitions:
         reads = (view.begins_with(chain), *(ref.id for record in before for ref in record.shards))
         params = view.params(source, chain.models)
         call = chain.call(len(before))
-        number = view.trains.step if view.plan.max_staleness and chain.sealed_in == MANIFEST else None
+        number = view.sampled_with if chain.sealed_in == MANIFEST else None
         together, weights = chain.together(call), view.coefficients(source, call)
         work = ChainWork(view.step.number, call, partition, params, inputs, together, number, weights)
         needs = tuple((ref, None) for _, ref in (*params, *inputs))

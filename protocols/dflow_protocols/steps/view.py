@@ -227,6 +227,13 @@ class StepView:
         """Whose parameters a chain reads: rollouts are of `reads`, what is evaluated is what is trained."""
         return self.reads if chain.sealed_in == MANIFEST else self.trains
 
+    @property
+    def sampled_with(self) -> int | None:
+        """The number of the version that rollouts are of which begin here now, where they may be of any of several."""
+        if not self.plan.max_staleness:
+            return None
+        return self.plan.samples_from if self.plan.is_carried else self.trains.step
+
     def accepts(self, chain: Chain) -> tuple[str, ...]:
         """What records of a chain's partitions may name first: that with which they begin here, or what it was at
         another node."""

@@ -1,9 +1,12 @@
 """Lag: the parameters of earlier versions that a version carries along, for steps that sample from them.
 
-With `lag: k` step s samples from the version that began step s - k. So each version's state has, beside its own, the
-parameters of the k versions before it: roles `lag1:MODEL` to `lagK:MODEL`, the same shards that those versions had.
-Before there were so many it is version 0. What a node needs to sample any step that may be open to it is therefore part
-of what it holds, copies, saves and loads as one version, and its id covers it.
+With `lag: k` step s of the pipeline samples from the version that began step s - k. So each version's state has, beside
+its own, the parameters of the k versions before it that began a step: roles `lag1:MODEL` to `lagK:MODEL`, the same
+shards that those versions had. Before there were so many it is version 0. What a node needs to sample any step that may
+be open to it is therefore part of what it holds, copies, saves and loads as one version, and its id covers it.
+
+Where each step makes one update each version begins one, and these are the k versions before it. Where a step makes
+several, only the first of them takes its parent's parameters along: the next ones carry the same as it does.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ class Sampled:
 
 
 def role(behind: int, model: str) -> str:
-    """Of the parameters that a model had so many versions before."""
+    """Of the parameters that a model had so many steps before; 0: of its own."""
     return f"params:{model}" if behind == 0 else f"{PREFIX}{behind}:{model}"
 
 
@@ -61,22 +64,29 @@ def own(state: State) -> State:
     return tuple((name, ref) for name, ref in state if not name.startswith(PREFIX))
 
 
-def carry(pipeline: Pipeline, parent: State | None, state: State) -> State:
+def carry(pipeline: Pipeline, parent: Header | None, state: State) -> State:
     """The whole state of a version: its own, and what it carries along from its parent, if it has one."""
+    has_begun = parent is not None and pipeline.schedule.place(parent.step).update == 0
     carried = [
         (role(behind, model), ref)
         for behind in range(1, pipeline.lag + 1)
         for model in pipeline.sampled
-        for ref in (shards_of(state, role(0, model)) if parent is None else shards_of(parent, role(behind - 1, model)))
+        for ref in (
+            shards_of(state, role(0, model))
+            if parent is None
+            else shards_of(parent.state, role(behind - has_begun, model))
+        )
     ]
     return in_order([*own(state), *carried])
 
 
-def sampled(pipeline: Pipeline, version: Header, behind: int) -> Source:
-    """What is sampled from the version that began so many steps before this one; the version itself where there is no
-    lag."""
+def sampled(pipeline: Pipeline, version: Header, number: int) -> Source:
+    """What is sampled from the version `number`, which began a step, as this later one has it; this one itself where
+    there is no lag."""
     if not pipeline.lag:
         return version
+    place = pipeline.schedule.place(version.step)
+    behind = place.step + (place.update > 0) - pipeline.schedule.place(number).step
     entries = [
         (role(0, model), ref) for model in pipeline.sampled for ref in shards_of(version.state, role(behind, model))
     ]

@@ -244,7 +244,7 @@ TOP: Mapping[str, Shape] = {
         choices=REPRODUCIBILITY,
     ),
     "lag": Number(
-        "versions that rollouts are behind: step s samples from the version that began step s - lag, while those before"
+        "steps that rollouts are behind: step s samples from the version that began step s - lag, while those before"
         " it train",
         0,
         integer=True,
@@ -256,7 +256,7 @@ TOP: Mapping[str, Shape] = {
         "`lag`, nor where weights are to be a function of the spec (`exact`)",
         {
             "max_staleness": Number(
-                "versions that they may be behind what trains on them: so many steps are sampled ahead",
+                "steps that they may be behind what trains on them: so many are sampled ahead",
                 integer=True,
                 at_least=1,
                 at_most=MAX_STALENESS,

@@ -16,6 +16,7 @@ from ..toy import (
     with_async,
     with_kept_reference,
     with_lag,
+    with_old_policy,
     with_role,
     with_rounds,
     with_segments,
@@ -81,13 +82,14 @@ def draw_pipelines(seed: int, rng: Random, choice: Choice) -> tuple[Pipeline, Pi
     if has_roles(seed, choice):
         pipeline, saving = with_role(pipeline), with_role(saving)
     lag = Random(f"swarm/{seed}/lag")
-    has_updates = pipeline.schedule.versions > pipeline.schedule.steps
-    if choice.varies and not has_updates and not adaptive(pipeline) and lag.random() < LAG_SHARE:
+    if choice.varies and not adaptive(pipeline) and lag.random() < LAG_SHARE:
         behind = lag.choice(LAGS)
         pipeline, saving = with_lag(pipeline, behind), with_lag(saving, behind)
     loose = Random(f"swarm/{seed}/async")
-    if choice.varies and not has_updates and not pipeline.lag and loose.random() < ASYNC_SHARE:
+    if choice.varies and not pipeline.lag and loose.random() < ASYNC_SHARE:
         most, change = loose.choice(LAGS), with_segments if loose.random() < SEGMENTS_SHARE else with_async
+        if pipeline.schedule.versions > pipeline.schedule.steps:  # for the correction of what may be of any version
+            pipeline, saving = with_old_policy(pipeline), with_old_policy(saving)
         pipeline, saving = change(pipeline, most), change(saving, most)
     keeps = Random(f"swarm/{seed}/keeps")
     if not pipeline.ahead and not adaptive(pipeline) and keeps.random() < KEEPS_SHARE:

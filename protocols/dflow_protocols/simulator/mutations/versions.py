@@ -12,7 +12,7 @@ VERSIONS = (
         "rollouts_are_of_the_newest_version",
         "2a",
         "versions.lagged:sampled",
-        lambda original: lambda pipeline, version, behind: original(pipeline, version, 0),
+        lambda original: lambda pipeline, version, number: original(pipeline, version, version.step),
     ),
     Mutation(
         "a_version_carries_itself_along",
@@ -25,6 +25,34 @@ VERSIONS = (
         "2c",
         "versions.kept:carry",
         lambda original: lambda pipeline, number, parent, state: original(pipeline, number, None, state),
+    ),
+    Mutation(
+        "versions_amid_a_step_are_carried_along",
+        "22b",
+        "versions.lagged:carry",
+        lambda original: lambda pipeline, parent, state: original(pipeline, parent and replace(parent, step=0), state),
+    ),
+    Mutation(
+        "rosters_come_as_if_each_step_made_one_update",
+        "22b",
+        "pipeline.spec:Pipeline.rostered_with",
+        lambda original: (
+            lambda self, number: number + 1 + self.ahead if number + self.ahead < self.schedule.versions else None
+        ),
+        unseen="who lacks a roster issues one: it costs time alone; "
+        "`tests/unit/protocols/pipeline/test_plan.py:test_each_step_has_a_roster_before_it_opens`",
+    ),
+    Mutation(
+        "what_was_lost_is_sampled_from_newer_weights",
+        "22b",
+        "run_state.run_state:RunState.source",
+        lambda original: (
+            lambda self, header, number: (
+                self.began(header) if self.plan(number).is_carried else original(self, header, number)
+            )
+        ),
+        unseen="seldom is something lost amid a step whose rollouts are behind; "
+        "`tests/sim/test_behind.py:test_what_was_lost_is_sampled_again_as_it_was`",
     ),
     Mutation(
         "nothing_is_sampled_ahead",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from dflow_cli.memory.fitting import Place, places_of
-from dflow_cli.memory.needs import CUDA_CONTEXT, LIBRARIES, VLLM_ASLEEP, Needs, needs_of, trained_of
+from dflow_cli.memory.needs import CUDA_CONTEXT, LIBRARIES, ROLLING, VLLM_ASLEEP, Needs, needs_of, trained_of
 from dflow_cli.memory.outline import Outline, outline_of
 from dflow_cli.memory.rollouts import PROMPT, step_bytes
 from dflow_cli.spec.modelfiles import ModelFiles
@@ -150,6 +151,17 @@ def test_a_version_that_is_kept_lies_beside_the_one_that_trains() -> None:
     spec["models"]["policy"]["lora"] = {"rank": 16, "alpha": 32}
     found = needs_of(Pipeline.from_dict(spec), outlines, has_gpu=False)
     assert [need.nbytes for need in found.shards if need.what == "earlier versions"] == [4 * 16 * (500_000 + 1000)]
+
+
+def test_a_lag_takes_as_many_copies_however_many_updates_a_step_makes() -> None:
+    """Versions amid a step carry those that began steps, of which one is kept whole beside them: its parameters are the
+    very same shards. Two steps' rollouts lie there, and not two updates'."""
+    pipeline, outlines = large()
+    several = {**pipeline.stage("learn").config, "minibatches": 4}
+    stages = [replace(each, config=several) if each.id == "learn" else each for each in pipeline.stages]
+    behind = replace(pipeline, lag=1), replace(pipeline, lag=1, stages=stages)
+    once, often = (needs_of(each, outlines, has_gpu=False) for each in behind)
+    assert often.kept - once.kept == ROLLING * once.trained
 
 
 def test_a_training_reads_what_was_replied_to_as_well() -> None:

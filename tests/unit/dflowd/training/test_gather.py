@@ -86,7 +86,7 @@ def test_each_token_knows_how_far_the_version_that_said_it_is_behind() -> None:
     roll = Stage("roll", "generate", "policy", config={"data": "words", "prompts": 1, "group": 2, "max_tokens": 2})
     adv, learn = Stage("adv", "advantage"), Stage("learn", "train", "policy", config={"leaves": 1, "optimizer": ADAMW})
     stages, data = [roll, Stage("score", "reward"), adv, learn], {"words": {"jsonl": "words.jsonl"}}
-    pipeline = Pipeline("loose", 1, {"policy": {"path": "model/"}}, stages, data)
+    pipeline = Pipeline("loose", 8, {"policy": {"path": "model/"}}, stages, data)
     rows = np.full(2, 2)
     inputs = {
         (0, "roll.rollout"): {
@@ -98,4 +98,4 @@ def test_each_token_knows_how_far_the_version_that_said_it_is_behind() -> None:
         (0, "adv.advantage"): {"advantage": columns.pack(np.array([1, -1], np.float32))},
     }
     found = leaf_data(pipeline, pipeline.stage("learn"), LeafGroups(0, ((0, 0, 1),)), inputs, version=7)
-    assert [row.tolist() for row in found.columns["version"]] == [[2, 1], [2, 0]]
+    assert [row.tolist() for row in found.columns["version_gap"]] == [[2, 1], [2, 0]]

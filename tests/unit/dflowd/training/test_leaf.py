@@ -191,9 +191,9 @@ def test_how_far_tokens_are_behind_is_told(policy: Policy) -> None:
     """Over what was trained on, token by token: the mean of a step is that of its tokens."""
     data = leaf_data(policy)
     policy.parameters.begin_gradient(np.zeros(policy.parameters.size, np.float32))
-    data.give("version", [np.full(len(said), at % 3, np.float32) for at, said in enumerate(data.completions)])
+    data.give("version_gap", [np.full(len(said), at % 3, np.float32) for at, said in enumerate(data.completions)])
     sums = add_gradient(policy, data, grpo(), lambda: None)
-    total = sum(float(row.sum()) for row in data.columns["version"])
+    total = sum(float(row.sum()) for row in data.columns["version_gap"])
     assert (sums["version_gap_sum"], sums["version_gap_count"]) == (total, sums["trained_tokens"])
 
 

@@ -234,7 +234,10 @@ def test_several_updates_correct_by_what_the_version_that_sampled_says() -> None
         Pipeline.from_dict(spec)
     (problem,) = error.value.problems
     assert problem.path == "stages[4].config.correction"
-    assert problem.hint == "add `{id: old, op: logprob, model: policy}` before it, and read `old.logprob`"
+    assert problem.hint == (
+        "add `{id: old, op: logprob, model: policy}` before it, and read `old.logprob`; or write `kind: none`, and the "
+        "loss goes by what the sampler said"
+    )
     spec["stages"].insert(2, {"id": "old", "op": "logprob", "model": "policy"})
     stage(spec, "learn")["reads"] = ["roll.rollout", "adv.advantage", "old.logprob"]
     assert Pipeline.from_dict(spec).schedule.versions > Pipeline.from_dict(spec).schedule.steps

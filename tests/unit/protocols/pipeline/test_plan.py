@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dflow_protocols.names import Once, Partition, TaskKey
 from dflow_protocols.pipeline import Chain, Pipeline, StepPlan, Training, partition_groups, plan, tasks
+from dflow_protocols.simulator.toy import actor_critic, with_async, with_lag, with_old_policy
 from tests.unit.protocols.written_specs import example, stage
 
 READ = ("roll.rollout", "adv.advantage")
@@ -23,6 +24,8 @@ def test_a_warm_up_step_makes_batches_and_trains_on_them() -> None:
         49,
         (Chain(("warm",), 4, 128, (), "manifest", trained=("warm.batch",), counted=("warm",)),),
         (Training("warm", "policy", 4, ("warm.batch",), "warm", "tokens", 128, 49, 50, False, 4),),
+        49,
+        49,
     )
 
 
@@ -32,6 +35,8 @@ def test_a_grpo_step_runs_one_chain_a_partition_and_one_update() -> None:
         51,
         (ROLLOUT,),
         (Training("learn", "policy", 8, READ, "adv", "tokens", 96 * 8 * 6, 1, 180, True, 4),),
+        51,
+        51,
     )
 
 
@@ -40,7 +45,34 @@ def test_the_last_evaluation_is_of_the_final_version() -> None:
     pipeline = Pipeline.from_dict(example())
     evaluated = [step for step in range(231) if EVALUATION in plan(pipeline, step).chains]
     assert evaluated == [50, 70, 90, 110, 130, 150, 170, 190, 210, 230]
-    assert plan(pipeline, 230) == StepPlan(230, (EVALUATION,), ())
+    assert plan(pipeline, 230) == StepPlan(230, (EVALUATION,), (), 230, 230)
+
+
+def test_what_rollouts_may_be_of_is_counted_in_steps_of_the_pipeline() -> None:
+    """However many versions a step makes: all updates of one train on what the version sampled that an earlier one
+    began with, or any version from that one's first on."""
+    behind = with_lag(actor_critic(), 1)  # its steps begin with versions 0, 4, 6 and 10
+    assert [plan(behind, number).samples_from for number in range(11)] == [0] * 6 + [4] * 4 + [6]
+    loose = with_async(with_old_policy(actor_critic()), 1)
+    assert [plan(loose, number).samples_from for number in range(11)] == [0] * 4 + [4] * 2 + [6] * 4 + [10]
+    assert [plan(loose, number).oldest for number in range(11)] == [0] * 6 + [4] * 4 + [6]
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2, 8])
+def test_each_step_has_a_roster_before_it_opens(lag: int) -> None:
+    """Those that are open at the submit have it from there; of all others each comes with one update: as a step opens
+    ahead, or as the update before it is made."""
+    pipeline = with_lag(actor_critic(), lag)
+    made: dict[int, int] = {}
+    for number in range(pipeline.schedule.versions):
+        opened = pipeline.rostered_with(number)
+        if opened is not None:
+            assert made.setdefault(opened, number) == number
+    first = {0, *pipeline.ahead_of(0)}
+    assert made.keys() | first == set(range(pipeline.schedule.versions + 1))
+    assert made.keys().isdisjoint(first)
+    for number in range(pipeline.schedule.versions + 1):
+        assert all(made.get(ahead, -1) < number for ahead in (number, *pipeline.ahead_of(number)))
 
 
 @pytest.mark.parametrize("step", [-1, 231])

@@ -41,6 +41,15 @@ def test_what_any_member_says_has_a_place() -> None:
     assert [schedule.first(step) for step in (-1, 0, 1, 2, 3, 1 << 60)] == [0, 0, 3, 6, 7, 7]
 
 
+def test_the_next_steps_begin_with_the_same_versions_wherever_one_is_in_a_step() -> None:
+    """The last one is the final version, and behind that there is none."""
+    schedule = scheduled(3, critic=("True", 2), learn=("step > 0", 3))
+    assert [tuple(schedule.begun_after(number, 2)) for number in (0, 1, 2, 6, 7, 11, 12)] == [
+        (2, 7), (2, 7), (7, 12), (7, 12), (12,), (12,), (),
+    ]  # fmt: skip
+    assert tuple(schedule.begun_after(5, 0)) == ()
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_mini_batches_are_a_partition_of_the_groups(count: int) -> None:
     """Each group is trained on once an epoch, in parts that differ by one group at most; each epoch has its order."""

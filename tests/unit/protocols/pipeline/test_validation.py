@@ -206,14 +206,6 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
             "lower `epochs` or `minibatches`: a step makes at most 256",
         ),
     ),
-    "a lag where a step makes several updates": (
-        lambda s: (s.update(lag=1), stage(s, "warm").update(when="step < 60")),
-        (
-            "lag",
-            "`lag` is given, and a step makes several updates, which do not go together yet",
-            "leave `lag` out, or give each training steps of its own by `when`",
-        ),
-    ),
     "rollouts of any version where weights are to follow from the spec": (
         lambda s: s.update({"async": {"max_staleness": 2}, "reproducibility": "exact"}),
         (
@@ -230,15 +222,15 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
             "leave one of them out: `lag` is exact, `async` waits less",
         ),
     ),
-    "rollouts of any version where a step makes several updates": (
+    "rollouts of more versions than are known by name": (
         lambda s: (
-            s.update({"async": {"max_staleness": 2}, "reproducibility": "replay"}),
-            stage(s, "warm").update(when="step < 60"),
+            s.update({"async": {"max_staleness": 3}, "reproducibility": "replay"}),
+            stage(s, "learn")["config"].update(epochs=2, minibatches=50, correction={"kind": "none"}),
         ),
         (
-            "async",
-            "`async` is given, and a step makes several updates, which do not go together yet",
-            "leave `async` out, or give each training steps of its own by `when`",
+            "async.max_staleness",
+            "rollouts may be 300 versions behind, as a step makes 100 updates",
+            "lower it, `epochs` or `minibatches`: names of 256 versions are kept",
         ),
     ),
     "reads what nobody writes": (

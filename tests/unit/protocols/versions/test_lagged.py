@@ -6,17 +6,22 @@ from dataclasses import replace
 
 from dflow_protocols.names import SealId, ShardRef, content_id
 from dflow_protocols.pipeline.spec import Pipeline
-from dflow_protocols.simulator.toy import two_models, two_steps, with_lag
+from dflow_protocols.simulator.toy import actor_critic, two_models, two_steps, with_lag
 from dflow_protocols.steps.admission import is_header
 from dflow_protocols.versions.lagged import carry, own, role, sampled
 from dflow_protocols.wire.steps import Header
 from tests.unit.protocols.books import shard
 
-TWO_BEHIND = with_lag(two_steps(), 2)
+TWO_BEHIND = with_lag(replace(two_steps(), steps=6), 2)
+SEVERAL = with_lag(actor_critic(), 2)  # its steps begin with versions 0, 4, 6 and 10
 
 
-def state_of(number: int) -> tuple[tuple[str, ShardRef], ...]:
-    return (("optimizer:learn", shard(f"moments {number}", 2000)), ("params:policy", shard(f"params {number}", 1000)))
+BEGUN_BEFORE = dict(enumerate([(0, 0)] * 5 + [(4, 0)] * 2 + [(6, 4)] * 4))  # of each version
+
+
+def state_of(number: int, models: tuple[str, ...] = ("policy",)) -> tuple[tuple[str, ShardRef], ...]:
+    params = [(f"params:{model}", shard(f"params {number} {model}".removesuffix(" policy"), 1000)) for model in models]
+    return (("optimizer:learn", shard(f"moments {number}", 2000)), *params)
 
 
 def chain(length: int, pipeline: Pipeline = TWO_BEHIND) -> list[Header]:
@@ -25,7 +30,7 @@ def chain(length: int, pipeline: Pipeline = TWO_BEHIND) -> list[Header]:
     for number in range(length):
         before = found[-1] if found else None
         seal = SealId(content_id("seal", number))
-        state = carry(pipeline, before.state if before else None, state_of(number))
+        state = carry(pipeline, before, state_of(number, pipeline.trainable))
         found.append(Header(before.id if before else None, number, 0, seal, state))
     return found
 
@@ -51,17 +56,34 @@ def test_before_there_were_so_many_it_is_the_first_one() -> None:
 def test_what_is_sampled_from_has_one_name_in_all_versions_that_carry_it() -> None:
     """A rollout that began before a version was made counts after it."""
     versions = chain(5)
-    names = {sampled(TWO_BEHIND, versions[2 + behind], behind).id for behind in range(3)}
+    names = {sampled(TWO_BEHIND, versions[later], 2).id for later in (2, 3, 4)}
     assert len(names) == 1
-    assert sampled(TWO_BEHIND, versions[3], 2).id not in names
+    assert sampled(TWO_BEHIND, versions[3], 1).id not in names
     assert sampled(TWO_BEHIND, versions[4], 2).state == (("params:policy", shard("params 2", 1000)),)
+
+
+def test_amid_the_updates_of_a_step_those_are_carried_that_began_steps() -> None:
+    """No step samples from what another one's updates left halfway; the step's own beginning is sampled from later."""
+    versions = chain(11, SEVERAL)
+    begun = {number: [shard(f"params {each}", 1000) for each in due] for number, due in BEGUN_BEFORE.items()}
+    for number, version in enumerate(versions):
+        assert [dict(version.state)[role(behind, "policy")] for behind in (1, 2)] == begun[number], number
+    assert dict(versions[5].state)[role(1, "critic")] == shard("params 4 critic", 1000)
+
+
+def test_what_a_step_samples_from_has_one_name_in_all_versions_from_which_it_is_sampled() -> None:
+    """It is open from the step two before it on, to whatever of their updates a node got."""
+    versions = chain(11, SEVERAL)
+    assert len({sampled(SEVERAL, versions[number], 0).id for number in range(7)}) == 1
+    assert len({sampled(SEVERAL, versions[number], 4).id for number in range(4, 11)}) == 1
+    assert sampled(SEVERAL, versions[6], 4).id != sampled(SEVERAL, versions[6], 0).id
 
 
 def test_without_a_lag_rollouts_are_of_the_version_itself() -> None:
     """The records, seals and versions of such a run are what they were."""
     version = chain(2, two_steps())[-1]
     assert version.state == state_of(1)
-    assert sampled(two_steps(), version, 0) is version
+    assert sampled(two_steps(), version, 1) is version
 
 
 def test_only_models_that_rollouts_are_made_with_are_carried() -> None:
