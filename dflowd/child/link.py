@@ -1,6 +1,7 @@
 """The child's end of the line to its daemon: a thread that speaks, so that a busy engine still beats and listens.
 
-Messages carry the number of their call. What an engine says and asks is of the call that has the baton.
+Messages carry the number of their call. What an engine says and asks is of the call that has the baton. One that is
+given up before anybody has begun it is answered here, at once: the one before it may take long.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Any
 import zmq
 
 from dflow_protocols.events import Broke, Finished, Reached
+from dflow_protocols.work import Failed
 from dflowd.jobs.baton import NOBODY, Baton
-from dflowd.jobs.failures import GivenUp, NoRoom, TooLarge
+from dflowd.jobs.failures import GIVEN_UP, GivenUp, NoRoom, TooLarge
 from dflowd.slots.calls import (
     BEAT_S,
     HOLD_S,
@@ -98,6 +100,7 @@ class Link:
         self._deliver, self._on_beat, self._baton = deliver, on_beat, baton or Baton()
         self._context = zmq.Context()
         self._open: dict[int, _Open] = {NOBODY: _Open()}
+        self._in_hand: dict[int, _Open] = {}  # of these, calls that nobody has begun; who takes one out decides it
         self._moved = (NOBODY, 0)  # the holder of the baton, and its progress, when that was last told
         self._outbox = self._context.socket(zmq.PAIR)
         self._outbox.bind("inproc://outbox")
@@ -107,6 +110,10 @@ class Link:
     def send(self, message: FromChild) -> None:
         when = SOON if isinstance(message, Sealed) else AT_ONCE  # the end of its call follows
         self._outbox.send_multipart([when, encode(message)])
+
+    def begin(self, call: int) -> bool:
+        """Work on the call begins. False if it was given up before, and is answered."""
+        return self._in_hand.pop(call, None) is not None
 
     def answer(self, message: Finished | Broke) -> None:
         """The end of a call: nothing more is told of it. While more are in hand it waits a moment for theirs."""
@@ -180,7 +187,7 @@ class Link:
                 said.add(when, frames[0])
             if line in ready:
                 for frame in line.recv_multipart():
-                    self._receive(decode(frame))
+                    self._receive(decode(frame), said)
             if not ready and said.until < inf:
                 said.flush()
             elif not ready:
@@ -206,15 +213,18 @@ class Link:
         beats = [Beat(number, each.progress) for number, each in calls.items() if number != NOBODY]
         return beats or [Beat(NOBODY, calls[NOBODY].progress)]
 
-    def _receive(self, message: Any) -> None:
+    def _receive(self, message: Any, said: _Said) -> None:
         match message:
             case Call(id=call):
-                self._open[call] = _Open()
+                self._open[call] = self._in_hand[call] = _Open()
                 self._deliver(message)
             case Quit():
                 self._deliver(message)
             case Granted(call=call) | Refused(call=call) if call in self._open:
                 self._open[call].grants.put(message)
+            case GiveUp(call) if self._in_hand.pop(call, None) is not None:
+                del self._open[call]
+                said.add(AT_ONCE, encode(Broke(call, Failed("stopped", GIVEN_UP))))
             case GiveUp(call) if call in self._open:
                 self._open[call].is_given_up = True
             case Trim(call, end) if call in self._open:

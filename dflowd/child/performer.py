@@ -96,6 +96,8 @@ class Performer:
         self._go_on()
 
     def _do(self, call: Call) -> None:
+        if not self._link.begin(call.id):
+            return
         with self._baton.held(call.id):
             match self._answer(call):
                 case Done() as done:

@@ -26,7 +26,7 @@ from dflow_protocols.work import (
     SumWork,
     Work,
 )
-from dflowd.jobs.failures import Damaged, GivenUp, HostError, Lost, NoRoom, TooLarge, UserError, one_line
+from dflowd.jobs.failures import GIVEN_UP, Damaged, GivenUp, HostError, Lost, NoRoom, TooLarge, UserError, one_line
 from dflowd.jobs.job import Job
 from dflowd.slots.doing import NOTHING, Doing
 
@@ -106,7 +106,7 @@ def perform(engine: Engine, job: Job, work: Work) -> Done | Failed:
     except Damaged as error:
         return Failed("damaged", str(error))
     except GivenUp:
-        return Failed("stopped", "the call was given up")
+        return Failed("stopped", GIVEN_UP)
     except HostError as error:
         return Failed("host", str(error))
     except Exception as error:

@@ -7,6 +7,8 @@ import traceback
 
 from dflow_protocols.names import ShardId
 
+GIVEN_UP = "the call was given up"
+
 
 class UserError(Exception):
     """The run's own code, data or model cannot be worked with; another node would fail alike."""

@@ -2,9 +2,9 @@
 many in a batch as there are.
 
 The daemon's end is a ROUTER, the child's a DEALER. A child works on one call at a time, or on several partitions of one
-run. Of short partitions it has more in hand, which it does one after the other, so that it need not wait for the
-daemon between two of them; and what it says of one that is over waits a moment for the next. Each message names its
-call:
+run. It has more in hand, which it does one after the other, so that it need not wait for the daemon between two of
+them: the next partition where it is the host's only slot, and several where they are short. What has not begun is given
+up at once; what is said of a call that is over waits a moment for the next end. Each message names its call:
 
     child   Ready                                          once, after its self-test
     daemon  Call             child  Beat ...               every BEAT_S of each call, from a thread of its own
@@ -13,7 +13,8 @@ call:
                              child  Grant   -> Granted | Refused, where the room that came with the call does not do
                              child  Sealed                 outputs lie hashed in the segments
                              child  Finished | Broke       the end of the call
-    daemon  GiveUp                                         the child ends the call soon, and still answers it
+    daemon  GiveUp                                         the child ends the call soon, and still answers it; at
+                                                           once where it has not begun
     daemon  Quit                                           the child exits
 
 Light: imported by the daemon, so no numpy and no torch here.

@@ -37,6 +37,7 @@ class OpenCall:
     brief: RunBrief
     end: int | None = None  # of a block that was trimmed
     given_up_s: float | None = None
+    waits: bool = False  # in the hand of a child that is at another one, and may be taken back until that ends
     made_in: tuple[int, ...] = ()  # bytes of the room of each output, in their order
     is_owed_room: bool = False  # what it asked for was not answered yet: the daemon is late, not the child
     _moved_s: float = 0.0  # when its progress last grew
@@ -92,6 +93,15 @@ class OpenCall:
 
     def trim(self, end: int) -> None:
         self.end = end
+
+    def stand_by(self) -> None:
+        """The child has it, and is at another one."""
+        self.waits = True
+
+    def go_on(self, now: float) -> None:
+        """The child has come to it."""
+        self.waits = False
+        self.moved(now)
 
     # Progress -------------------------------------------------------------------------------------------------------
 

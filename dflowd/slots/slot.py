@@ -22,8 +22,9 @@ from .settings import SupervisorSettings
 START_LIMIT_S = 180.0  # importing a framework from a cold disk on a busy machine; then the start counts as failed
 GIVE_UP_LIMIT_S = 10.0  # what a child that was told to give up may take before it is killed
 QUIT_LIMIT_S = 2.0
-IN_HAND_S = 0.01  # of work that a child has at most beside what it is at: what is in its hand nobody steals
+IN_HAND_S = 0.01  # of short partitions that a child has at most beside what it is at: these nobody steals
 MOST_IN_HAND = 8
+NEXT = 1  # of longer ones, that the child need not wait for its daemon; until it comes to it, it may be taken back
 DISTRUSTED = "its call failed"
 STUCK_SHARE = 0.2  # of the time that a call may make no progress, after which it is told
 
@@ -46,8 +47,8 @@ class Slot:
     _dismissed_s: float = 0.0
     _is_used: bool = False  # whether the child has had a call
     _like: TaskKey | None = None  # the call that was done last, if it was for a partition
-    _in_hand: int = 1  # how many like that the child may have, one of which it is at: more than one where they are
-    # short, so that it need not wait between two of them
+    _are_short: bool = False  # whether it took so little that those like it are begun several together
+    _in_hand: int = 1  # how many like that the child may have, one of which it is at
     _stuck: set[int] = field(default_factory=set)  # calls of which it was told that they make no progress
 
     # Calls ----------------------------------------------------------------------------------------------------------
@@ -63,8 +64,8 @@ class Slot:
         if len(self.calls) >= max(call.at_once, self._in_hand):
             return False
         first = next(iter(self.calls.values()))  # all others came to it as this one may
-        are_short = self._like is not None and call.is_like(self._like) and first.is_like(self._like)
-        return call.asked.run == first.asked.run and (are_short or len(self.calls) < self._at_once(call))
+        are_like = self._like is not None and call.is_like(self._like) and first.is_like(self._like)
+        return call.asked.run == first.asked.run and (are_like or len(self.calls) < self._at_once(call))
 
     def _at_once(self, call: OpenCall) -> int:
         return min(each.at_once for each in (call, *self.calls.values()))
@@ -81,6 +82,8 @@ class Slot:
         """Send a call to the child. `room`: for its outputs, as far as that could be known."""
         assert self.child is not None
         call.room_answered(now)
+        if self.calls and call.at_once == 1 and not self._are_short:
+            call.stand_by()
         self.calls[call.id] = call
         brief = call.brief
         self.child.send(Call(call.id, brief.spec, brief.base, brief.code, brief.folder, call.asked.work, inputs, room))
@@ -99,12 +102,27 @@ class Slot:
     def end(self, call: OpenCall, done: Done | None = None) -> None:
         """The call is over. `done`: what it gave, if it gave anything."""
         self.calls.pop(call.id, None)
-        if done is not None and call.is_chain:
-            seconds = sum(made.seconds for made in done.made)
-            self._like = call.asked.task
-            self._in_hand = 1 + int(IN_HAND_S / max(seconds, IN_HAND_S / MOST_IN_HAND))
-        else:
-            self._like, self._in_hand = None, 1
+        if call.waits:
+            return  # it was taken back: that says nothing of others
+        if done is None or not call.is_chain:
+            self._forget_likes()
+            return
+        seconds = sum(made.seconds for made in done.made)
+        short = int(IN_HAND_S / max(seconds, IN_HAND_S / MOST_IN_HAND))
+        # Where there are several slots, whichever is free first takes what waits.
+        self._like, self._are_short = call.asked.task, short > 0
+        self._in_hand = 1 + (short or (NEXT if self.settings.slots == 1 else 0))
+
+    def follow(self, now: float) -> OpenCall | None:
+        """What the child comes to of what it has in hand, as the call before has ended."""
+        following = next(iter(self.calls.values()), None)
+        if following is None or not following.waits or following.is_given_up:
+            return None
+        following.go_on(now)
+        return following
+
+    def _forget_likes(self) -> None:
+        self._like, self._are_short, self._in_hand = None, False, 1
 
     def _send(self, message: ToChild) -> None:
         if self.child is not None:
@@ -116,7 +134,7 @@ class Slot:
         """A child was started for it."""
         self.child, self.engine, self.verdict = child, engine, ""
         self._ready, self._is_used, self._heard_s = None, False, now
-        self._like, self._in_hand = None, 1
+        self._forget_likes()
 
     def heard(self, now: float) -> None:
         self._heard_s = now
@@ -237,6 +255,11 @@ class Slot:
         }
         return Report("engine.stuck", fields, "warning")
 
+    @property
+    def waiting(self) -> int:
+        """Calls in the child's hand that it has not come to."""
+        return sum(call.waits for call in self.calls.values())
+
     def row(self) -> dict[str, Any]:
         """What it runs, in which process, with which numerics."""
         return {
@@ -246,7 +269,7 @@ class Slot:
             "engine": self.engine,
             "pid": self.child.pid if self.child is not None else 0,
             "numerics": self._ready.numerics if self._ready is not None else "",
-            "task": ", ".join(str(call.asked.task) for call in self.calls.values()),
+            "task": ", ".join(str(call.asked.task) for call in self.calls.values() if not call.waits),
             "stage": self.child.doing.stage if self.child is not None else "",
             "doing": self.child.doing.what if self.child is not None else "",
         }

@@ -140,9 +140,10 @@ class Supervisor:
             self._store.told(*self._untold.pop(call))
 
     def standing(self) -> dict[str, Any]:
-        """`slots`: one map a slot, what it runs, in which process, with which numerics; `waiting`: calls in the
-        queue."""
-        return {"slots": [slot.row() for slot in self._slots], "waiting": len(self._queue)}
+        """`slots`: one map a slot, what it runs, in which process, with which numerics; `waiting`: calls that no
+        slot has begun."""
+        waiting = len(self._queue) + sum(slot.waiting for slot in self._slots)
+        return {"slots": [slot.row() for slot in self._slots], "waiting": waiting}
 
     def drained(self) -> list[dict[str, Any]]:
         """Slots that take nothing, `why` with the name of the device."""
@@ -226,7 +227,7 @@ class Supervisor:
         return _shown(segments)
 
     def _tell_begin(self, call: OpenCall) -> None:
-        if not call.is_given_up:
+        if not (call.is_given_up or call.waits):
             self._post(Began(call.id))
 
     def _spawn(self, slot: Slot, call: OpenCall) -> bool:
@@ -331,10 +332,12 @@ class Supervisor:
             self._untold[call.id] = (call.asked.run, made)
             self._made_lately = (call.asked.task if call.is_chain else None, call.made_in)
         slot.end(call, message.done)
+        self._follow(slot)
         self._end([(call, end)])
 
     def _break(self, slot: Slot, call: OpenCall, message: Broke) -> None:
         slot.end(call)
+        self._follow(slot)
         failed = message.failed
         if failed.kind == "lost" and self._store.is_on_disk(ShardId(failed.blame)):
             self._store.spoil(ShardId(failed.blame))
@@ -377,6 +380,12 @@ class Supervisor:
         for gpu in gpus:
             self.drain(gpu, f"cannot be used: {error}")
         return bool(gpus)
+
+    def _follow(self, slot: Slot) -> None:
+        """A call of the slot has ended: its child goes on with what it has in hand."""
+        following = slot.follow(self._clock())
+        if following is not None:
+            self._tell_begin(following)
 
     def _end(self, ended: list[tuple[OpenCall, Finished | Broke]]) -> None:
         """These calls are over, and their slot is free. What begins in it is told first: who hears of an end then

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from dflow_protocols.events import Finished
+from dflow_protocols.events import Broke, Finished
 from dflow_protocols.work import ChainWork, Done
 from dflowd.child.link import Link
 from dflowd.jobs.baton import Baton
@@ -130,12 +130,26 @@ def two(tmp_path: Path) -> Iterator[Ends]:
 
 def test_a_call_that_is_given_up_ends_and_the_other_goes_on(two: Ends) -> None:
     """Each has its own word for it, whoever has the baton when that comes."""
+    assert two.link.begin(1)
+    assert two.link.begin(2)
     with two.baton.held(2):
         two.say(GiveUp(1))
         until(lambda: two.link._open[1].is_given_up, DEADLINE_S)
         two.link.progress()
     with two.baton.held(1), pytest.raises(GivenUp):
         two.link.progress()
+
+
+def test_a_call_that_is_given_up_before_it_begins_is_answered_at_once_and_never_begun(two: Ends) -> None:
+    """The one that the engine is at may take an hour, and so long would what the other reads lie in the store."""
+    assert two.link.begin(1)
+    with two.baton.held(1):
+        two.say(GiveUp(2))
+        told: list[Broke] = []
+        until(lambda: told.append(each) if isinstance(each := two.hear(), Broke) else bool(told), DEADLINE_S)
+        assert [(broke.call, broke.failed.kind) for broke in told] == [(2, "stopped")]
+        two.link.progress()
+    assert not two.link.begin(2)
 
 
 def test_each_call_gets_the_room_that_it_asked_for(two: Ends) -> None:

@@ -16,7 +16,8 @@ from dflow_protocols.events import Began, Broke, Finished, RoomMade
 from dflow_protocols.names import CHUNK_BYTES, ShardId, ShardRef, hash_shard
 from dflow_protocols.shards.space import Priority
 from dflow_protocols.work import ApplyWork, InitWork
-from tests.unit.dflowd.slots.bench import RUN, Bench, bench, chain
+from tests.support.until import until
+from tests.unit.dflowd.slots.bench import DEADLINE_S, RUN, Bench, bench, chain
 
 
 async def test_a_work_turns_shards_of_the_store_into_shards_of_the_store(tmp_path: Path) -> None:
@@ -283,6 +284,49 @@ async def test_what_a_killed_engine_had_in_its_hand_is_answered_too(tmp_path: Pa
             await it.answer(call)
         usage = it.store.usage()
         assert (usage.pinned_count, usage.grants_count) == (0, 0)
+
+
+async def with_next(it: Bench, params: tuple[tuple[str, ShardRef], ...]) -> tuple[int, int]:
+    """Calls for long partitions: the engine is at the first and has the second in its hand."""
+    await it.answer(it.start(chain(params)))
+    first, second = it.start(chain(params, 1), "p1"), it.start(chain(params, 2), "p2")
+    await it.until(lambda: it.doing.calls == (first,))
+    assert not it.supervisor._queue, "the second is with the child"
+    return first, second
+
+
+async def test_an_engine_goes_on_with_its_next_partition_though_the_daemon_is_late(tmp_path: Path) -> None:
+    """On a busy host a daemon takes tens of milliseconds to hear of an end and to answer it."""
+    async with bench(tmp_path, generate_s=0.2) as it:
+        params = await it.init()
+        first, second = await with_next(it, params)
+        until(lambda: it.doing.calls == (second,), DEADLINE_S)  # meanwhile the loop stands still
+        await it.answer(second)
+        told = [event for event in it.events if isinstance(event, Began | Finished) and event.call in (first, second)]
+        assert [(type(event), event.call) for event in told] == [
+            (Began, first),
+            (Began, second),
+            (Finished, first),
+            (Finished, second),
+        ]
+
+
+async def test_a_partition_that_an_engine_has_in_hand_can_be_taken_back(tmp_path: Path) -> None:
+    """Another node is idle: it gets what has not begun. The engine takes the next one into its hand instead, and loses
+    nothing of what it is at."""
+    async with bench(tmp_path, generate_s=0.5) as it:
+        params = await it.init()
+        first, second = await with_next(it, params)
+        third = it.start(chain(params, 3), "p3")
+        assert it.supervisor.standing()["waiting"] == 2
+        it.supervisor.stop(second)
+        await it.until(lambda: not it.supervisor._queue)
+        assert it.doing.calls == (first,)
+        assert [isinstance(await it.answer(call), Finished) for call in (first, third)] == [True, True]
+        assert not [
+            event for event in it.events if isinstance(event, Began | Finished | Broke) and event.call == second
+        ]
+        assert (it.store.usage().pinned_count, it.store.usage().grants_count) == (0, 0)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from dflow_protocols.events import Start
 from dflow_protocols.names import RunId, TaskKey, part_of
-from dflow_protocols.work import BlockWork, ChainWork, SliceWork, Work
+from dflow_protocols.work import BlockWork, ChainWork, Done, Made, SliceWork, Work
 from dflowd.slots.devices import Devices
 from dflowd.slots.open_call import OpenCall
 from dflowd.slots.settings import RunBrief, SupervisorSettings
@@ -28,8 +28,8 @@ def call(number: int, work: Work, engine: str = "torch", fresh: bool = False, ru
     return OpenCall(asked, RunBrief(b"", "", "", "", engine))
 
 
-def slot(*running: OpenCall, engine: str = "torch") -> Slot:
-    settings = SupervisorSettings(1, Devices((), 1), Path(), {}, 15.0, 300.0)
+def slot(*running: OpenCall, engine: str = "torch", slots: int = 1) -> Slot:
+    settings = SupervisorSettings(slots, Devices((), 1), Path(), {}, 15.0, 300.0)
     return Slot(0, settings, engine, calls={each.id: each for each in running})
 
 
@@ -81,3 +81,16 @@ def test_each_call_of_a_slot_has_a_progress_of_its_own() -> None:
     here.calls[2].beat(5, 100.0)
     here.calls[1].beat(1, 100.0)
     assert [each.still_s(100.0) for each in here.calls.values()] == [100.0, 0.0]
+
+
+@pytest.mark.parametrize(("slots", "seconds", "most"), [(1, 10.0, 2), (2, 10.0, 1), (1, 0.002, 6), (2, 0.002, 6)])
+def test_a_long_partition_lies_ready_behind_another_where_no_other_slot_would_take_it(
+    slots: int, seconds: float, most: int
+) -> None:
+    """What is in a slot's hand is not taken by one that is free first; short ones are worth no wait."""
+    here = slot(call(1, CHAIN), slots=slots)
+    here.end(here.calls[1], Done((Made("roll", (), seconds=seconds),)))
+    for number in range(2, 2 + most):
+        assert here.takes(call(number, CHAIN))
+        here.calls[number] = call(number, CHAIN)
+    assert not here.takes(call(9, CHAIN))
