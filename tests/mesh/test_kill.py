@@ -133,9 +133,11 @@ def test_a_death_while_segments_of_steps_ahead_are_sampled_loses_and_doubles_not
     assert any(largest > 0 for _, largest in gaps), "nothing was sampled ahead"
 
 
-def test_a_death_amid_the_updates_of_a_step_changes_nothing(trial: Trial) -> None:
-    """What the step sampled is carried from version to version by those who live."""
-    several = with_updates(SPEC, epochs=2, minibatches=2)
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_death_amid_the_updates_of_a_step_changes_nothing(trial: Trial, lag: int) -> None:
+    """What the step sampled is carried from version to version by those who live, and so is what the next one is
+    sampled from meanwhile, where rollouts are behind."""
+    several = with_lag(with_updates(SPEC, epochs=2, minibatches=2), lag)
     undisturbed = ended(trial.mesh, trial.submit(spec=several))
     assert undisturbed["state"] == "done", undisturbed["error"]
     run = trial.submit(spec=several)
