@@ -11,6 +11,7 @@ from dflow_protocols.controllers.alarm import REPEATED
 from dflow_protocols.events import Report
 from dflow_protocols.simulator.goals import ended, finish
 from dflow_protocols.simulator.model.provenance import SliceSum
+from dflow_protocols.simulator.toy import two_steps, with_segments
 from dflow_protocols.simulator.world import World
 from tests.support.simulated import ENDS_S, mesh
 
@@ -57,4 +58,14 @@ def test_a_step_that_takes_long_is_not_called_stalled(monkeypatch: pytest.Monkey
     for host in world.hosts:
         host.health.speed = 0.01  # a call takes several times as long as the alarm waits
     world.expect(2_000.0, ended(world, run), "the run ends")
+    assert told(world, "run.stalled") == told(world, "work.repeated") == []
+
+
+def test_segments_that_take_long_are_neither_stalled_nor_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A partition has a call for each: that its first one is done says nothing of the others."""
+    monkeypatch.setattr(alarm, "STALLED_AFTER", 5.0)
+    world, run = mesh(2, pipeline=with_segments(two_steps(), 1))
+    for host in world.hosts:
+        host.health.speed = 0.01
+    world.expect(4_000.0, ended(world, run), "the run ends")
     assert told(world, "run.stalled") == told(world, "work.repeated") == []

@@ -1,9 +1,9 @@
 """Alarms: what a person should be told of a run that neither fails nor gets anywhere.
 
-Two things: a unit that this node does again and again in one step, and a step in which nothing new came about for
-long. New is what was not there before: a version, a settled seal, a task's first record, the first chunks of a shard.
-Doing a thing for the first time is no stall however long it takes, since an engine that hangs is killed; doing it once
-more is. Only the step's replicas judge, as they know who claims what.
+Two things: a call of a unit that this node does again and again in one step, and a step in which nothing new came about
+for long. New is what was not there before: a version, a settled seal, a task's first record, the first chunks of a
+shard. Doing a thing for the first time is no stall however long it takes, since an engine that hangs is killed; doing
+it once more is. Only the step's replicas judge, as they know who claims what.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from ..events import Action, Report
 from ..names import MANIFEST, UPDATE, Block, NodeId, Partition, TaskKey
 from ..pipeline.plan import Chain
 from ..run_state.calls import FreeSlots
-from ..run_state.run_state import MeshView, RunState
+from ..run_state.run_state import Call, MeshView, RunState
 from ..steps.batch import leaf_homes, slice_records
 from ..steps.sealing import chosen, sealed_chains
+from ..steps.step import Step
 from ..steps.view import StepView, partition_homes
 from ..wire.steps import Withdrawal
+from ..work import ChainWork
 from .advance import UNCOMMITTED
 from .checkpoints import Checkpoints
 from .stealing import Open, Stealing
 
-REPEATED = 4  # times that a unit is done here in one step before that is told; then at twice as many, and so on
+REPEATED = 4  # times that a call of a unit is done here in a step before that is told; then at twice as many, and so on
 STALLED_AFTER = 30.0  # suspicion times without anything new: longer than all waits that end by themselves
 UNITS_NAMED = 3  # of those that are waited for
 ALL_DRAINED = "needs a daemon that is not drained"
@@ -33,6 +35,8 @@ FILES = "files of the run: "
 
 Waiting = tuple[str, tuple[NodeId, ...]]
 """What is waited for, and of whom."""
+_Begun = tuple[TaskKey, str]
+"""A unit, and the stage with which a call of it begins: a partition has one for each engine and segment."""
 
 
 class Alarm:
@@ -44,17 +48,18 @@ class Alarm:
         self._stealing = stealing
         self.blocked = ""  # why no member on duty can go on with the open step, in words
         self._causes: tuple[str, ...] = ()  # of that, as they were told
-        self._times: dict[TaskKey, int] = {}  # how often a unit was done here; of steps that have books
+        self._times: dict[_Begun, int] = {}  # how often a call was done here; of steps that have books
         self._times_from = 0  # the first of these steps
         self._marks: tuple[object, ...] = ()
         self._moved_at = state.opened_at
         self._told: Waiting | None = None  # as the report that stands says
 
-    def done(self, unit: TaskKey, out: list[Action]) -> None:
-        """A unit of the run was done here."""
-        times = self._times[unit] = self._times.get(unit, 0) + 1
+    def done(self, call: Call, out: list[Action]) -> None:
+        """A call of the run was done here."""
+        begun = _begun(call)
+        times = self._times[begun] = self._times.get(begun, 0) + 1
         if times >= REPEATED and times & (times - 1) == 0:
-            fields = {"run": self._state.id, "unit": str(unit), "times": times}
+            fields = {"run": self._state.id, "unit": str(call.unit), "times": times}
             out.append(Report("work.repeated", fields, "warning"))
 
     def needs(self, view: StepView, chains: tuple[Chain, ...], out: list[Action]) -> None:
@@ -101,7 +106,7 @@ class Alarm:
         run, marks = self._state, self.marks
         if self._times_from != run.freed_before:
             self._times_from = run.freed_before
-            self._times = {unit: times for unit, times in self._times.items() if unit.step >= run.freed_before}
+            self._times = {it: times for it, times in self._times.items() if it[0].step >= run.freed_before}
         is_at_rest = bool(self.blocked) or run.is_paused or run.me not in mesh.on_duty
         if marks != self._marks or is_at_rest or self._is_at_new_work(now, mesh, free):
             self._marks, self._moved_at = marks, now
@@ -133,14 +138,20 @@ class Alarm:
         """Whether somebody does something for the first time, or other runs have all slots of this node."""
         run = self._state
         are_others = free.device <= 0 and not run.calls and not mesh.unable
-        if are_others or any(not self._times.get(call.unit) for call in run.calls.values()):
+        if are_others or any(not self._times.get(_begun(call)) for call in run.calls.values()):
             return True
         return any(
-            unit not in step.records and any(node != run.me and node in mesh.living for node in claimants)
+            self._is_new(step, unit) and any(node != run.me and node in mesh.living for node in claimants)
             for step in run.steps.values()
             for unit in step.claims
             if (claimants := step.claimants(now, unit))
         )
+
+    def _is_new(self, step: Step, unit: TaskKey) -> bool:
+        """Whether something of a unit was never done: of a partition, the last of its chain's stages."""
+        chains = self._state.plan(step.number).chains
+        last = next((chain.stages[-1] for chain in chains if unit.stage == chain.stages[0]), unit.stage)
+        return TaskKey(unit.step, last, unit.part) not in step.records
 
     # What a run waits for -------------------------------------------------------------------------------------------
 
@@ -195,6 +206,10 @@ class Alarm:
         if view.trains.step < run.last_step:
             return "the slices that its update seal names", tuple(sorted(view.living))
         return "its last version on enough disks", tuple(sorted(view.living))
+
+
+def _begun(call: Call) -> _Begun:
+    return call.unit, call.work.stages[0] if isinstance(call.work, ChainWork) else ""
 
 
 def _barred(view: StepView, stages: tuple[str, ...]) -> Withdrawal | None:

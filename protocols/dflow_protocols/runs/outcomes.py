@@ -68,7 +68,7 @@ class Outcomes:
         state, call = self._state, self._calls.take(number)
         if call is None:
             return
-        self._alarm.done(call.unit, out)
+        self._alarm.done(call, out)
         is_state = made_by(call.work) is Product.STATE
         for ref in (ref for made in done.made for _, ref in made.outputs):  # also what nobody will want: to be freed
             state.holdings.keep(ref, is_state)

@@ -11,18 +11,25 @@ from dflow_protocols.events import Report
 from dflow_protocols.names import MANIFEST, Partition, TaskKey
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.run_state.calls import FreeSlots
+from dflow_protocols.run_state.run_state import Call
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.steps.sealing import sealed_chains
+from dflow_protocols.work import ChainWork
 from tests.unit.protocols.books import SUSPICION_S, ZERO, finished_partition, heartbeat, learn, version, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun
 
 UNIT = TaskKey(0, "roll", Partition(0))
+STAGES = ("roll", "score", "adv")
 LONG = (STALLED_AFTER + 1.0) * SUSPICION_S
 
 
 def alarm(run: ARun) -> Alarm:
     checkpoints = Checkpoints(run.state, run.calls, run.outbox, ())
     return Alarm(run.state, checkpoints, Stealing(run.state, run.calls, run.outbox, None))
+
+
+def call(*stages: str) -> Call:
+    return Call(UNIT, ChainWork(0, stages, 0, ()), (), None, 0.0, 0, 0)
 
 
 def names(run: ARun) -> list[str]:
@@ -34,8 +41,17 @@ def test_a_unit_that_is_done_again_and_again_is_told_ever_less_often() -> None:
     run = ARun()
     at_node = alarm(run)
     for _ in range(4 * REPEATED):
-        at_node.done(UNIT, run.out)
+        at_node.done(call(*STAGES), run.out)
     assert [a.fields["times"] for a in run.out if isinstance(a, Report)] == [REPEATED, 2 * REPEATED, 4 * REPEATED]
+
+
+def test_calls_of_one_partition_are_not_one_that_is_repeated() -> None:
+    """Each engine and each segment has one of its own."""
+    run = ARun()
+    at_node = alarm(run)
+    for begun in range(REPEATED):
+        at_node.done(call(f"roll.{begun}"), run.out)
+    assert names(run) == []
 
 
 def test_counts_go_with_the_books_of_their_step() -> None:
@@ -43,10 +59,10 @@ def test_counts_go_with_the_books_of_their_step() -> None:
     run = ARun()
     at_node = alarm(run)
     for _ in range(REPEATED - 1):
-        at_node.done(UNIT, run.out)
+        at_node.done(call(*STAGES), run.out)
     run.state.free_before(1)
     at_node.reconcile(0.0, ALL, FreeSlots(0), run.out)
-    at_node.done(UNIT, run.out)
+    at_node.done(call(*STAGES), run.out)
     assert names(run) == []
 
 
