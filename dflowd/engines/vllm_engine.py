@@ -109,7 +109,7 @@ class ServedModels:
         """Of a version straight from its shards, or of its adapters and their base, together."""
         name = description.name
         refs = shards_of(state, f"params:{name}")
-        if refs and name not in job.pipeline.bases:
+        if refs and description.source.get("lora") is None:
             return by_names(description.shapes, job.shards.read(*refs))
         return self._opened.loaded(job, self._opened.frozen(job, name), state).whole()
 

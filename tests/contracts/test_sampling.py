@@ -219,6 +219,22 @@ def test_in_bfloat16_a_token_has_the_trainers_probability_but_for_rounding(
         assert off[other].mean() > 10 * ROUNDING
 
 
+def test_an_earlier_version_speaks_with_the_adapters_that_it_had(adapted: Alone) -> None:
+    """It is described as the policy is, and its parameters are those of adapters, too."""
+    spec = adapted.pipeline.to_dict()
+    spec["models"]["earlier"] = {"version_of": "policy", "at": 0}
+    roll = next(stage for stage in spec["stages"] if stage["id"] == "roll")
+    spec["stages"] = [{**stage, "engine": None} for stage in spec["stages"]]  # vLLM serves one model of a run
+    spec["stages"].append(roll | {"id": "then", "model": "earlier"})
+    alone = replace(adapted, pipeline=Pipeline.from_dict(spec))
+    policy = opened(alone)
+    for seed in (1, 2):
+        _, ref = version(alone, policy, seed)
+        made = read(alone, alone.done(ChainWork(0, ("then",), 0, (("params:earlier", ref),))))
+        policy.parameters.load((ref.id,), alone.shards.read(ref))
+        assert np.abs(ratios(policy, made, 1.0) - 1).max() < TOLERANCE
+
+
 def test_adapters_beside_another_base_are_refused(adapted: Alone) -> None:
     """They would be noise to it; and what a host has drawn may be other numbers than its torch's."""
     ((role, ref), _), _ = version(adapted, opened(adapted), 1)

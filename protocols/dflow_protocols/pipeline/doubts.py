@@ -16,10 +16,11 @@ COLD = 0.1  # temperature: a token of half the likeliest one's probability is dr
 
 
 def doubts(pipeline: Pipeline) -> Iterator[Problem]:
-    """Every doubt, by the stages' order; paths as in a Problem of validation."""
+    """Every doubt, those of models first, then by the stages' order; paths as in a Problem of validation."""
     read = {name for stage in pipeline.stages for name in stage.reads}
     methods = [method_of(stage.operator, stage.config) for stage in pipeline.stages]
     is_rewarded = all(method is None or method.is_rewarded for method in methods)
+    yield from _unasked(pipeline)
     for index, stage in enumerate(pipeline.stages):
         yield from _timing(pipeline, stage, f"stages[{index}]")
         if is_rewarded and "reward" in stage.writes and f"{stage.id}.reward" not in read:
@@ -51,6 +52,15 @@ def doubts(pipeline: Pipeline) -> Iterator[Problem]:
         if stage.operator.evaluates:
             yield from _evaluation(stage, f"stages[{index}]")
             yield from _seen(pipeline, stage, f"stages[{index}].config.data")
+
+
+def _unasked(pipeline: Pipeline) -> Iterator[Problem]:
+    """Models that are an earlier version of another one, for no stage."""
+    asked = {stage.model for stage in pipeline.stages if stage.operator.evaluates or pipeline.schedule.runs(stage.id)}
+    for name, kept in pipeline.kept.items():
+        if name not in asked:
+            what = f"no stage asks `{name}`, and each version carries these parameters of `{kept.model}` along"
+            yield Problem(f"models.{name}", what, f"name it in a stage, `model: {name}`, or leave it out")
 
 
 def _timing(pipeline: Pipeline, stage: Stage, place: str) -> Iterator[Problem]:

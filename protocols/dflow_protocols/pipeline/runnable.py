@@ -160,9 +160,13 @@ def _too_early(spec: dict[str, Any], by_id: Mapping[str, Vertex], schedule: Sche
     """Stages that ask a version of another model before the step that begins with it."""
     for stage in spec["stages"]:
         model = spec["models"].get(stage["model"]) or {}
-        first = schedule.active[stage["id"]].find(1)
+        vertex, first = by_id[stage["id"]], schedule.active[stage["id"]].find(1)
+        if first < 0 and vertex.operator.evaluates:
+            first = schedule.steps  # the final version is evaluated in any case
         if KEPT in model and 0 <= first < model["at"]:
             name, since = stage["model"], model["at"]
             what = f"stage `{stage['id']}` runs at step {first}, and `{name}` is what step {since} begins with"
-            hint = f"have what it reads begin at step {since}: `when: step >= {since}`"
-            yield Problem(f"{by_id[stage['id']].place}.when", what, hint)
+            hint = f"have {'what it reads' if vertex.sources else 'it'} begin at step {since}: `when: step >= {since}`"
+            if since > schedule.steps:
+                hint = f"the run ends with step {schedule.steps - 1}: lower `at` of `models.{name}`"
+            yield Problem(f"{vertex.place}.when", what, hint)

@@ -15,7 +15,7 @@ from .defaults import fill
 from .entries.settings import settle_sources
 from .grammar.engines import ENGINES, STATES
 from .grammar.expression import ExpressionError, Value, parse
-from .grammar.layout import KEPT, PLAN_VERSION, STAGE, STAGE_ID, STAGE_ID_FORM, TOP
+from .grammar.layout import KEPT, PLAN_VERSION, STAGE, STAGE_ID, STAGE_ID_FORM, TOP, origin_of
 from .grammar.problem import Problem, SpecError, placed, suggest
 from .grammar.rows import RAGGED, ROW
 from .grammar.scoring import FUNCTION_FORM, FUNCTION_PATTERN
@@ -341,17 +341,18 @@ def _check_model(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], op
         what = f"there is no model `{stage['model']}`"
         reader.note(f"{place}.model", what, suggest(stage["model"], known, "models"))
     elif stage["model"] is not None and known[stage["model"]] is not None:
-        _check_head(reader, stage, known[stage["model"]].get("head") or "", operator, f"{place}.model")
+        origin = origin_of(known, stage["model"])
+        _check_head(reader, stage, origin, (known.get(origin) or {}).get("head") or "", operator, f"{place}.model")
 
 
-def _check_head(reader: Reader, stage: dict[str, Any], has: str, operator: Operator, place: str) -> None:
-    """Whether the stage's model, whose head is `has`, says what the stage asks of it."""
+def _check_head(reader: Reader, stage: dict[str, Any], origin: str, has: str, operator: Operator, place: str) -> None:
+    """Whether the stage's model, which is described as `origin` is and has its head, says what the stage asks of it."""
     wanted, model = head_of(operator, stage["config"] or {}), stage["model"]
     if wanted == has:
         return
     if wanted:
         what = f"it needs a model with `head: {wanted}`, and model `{model}` says which token comes next"
-        hint = f"add `head: {wanted}` to `models.{model}`, or name another model"
+        hint = f"add `head: {wanted}` to `models.{origin}`, or name another model"
     else:
         what = f"it needs a language model, and model `{model}` has `head: {has}`"
         hint = "name another model" + (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..grammar.layout import origin_of
 from ..grammar.problem import Problem, suggest
 from ..grammar.shape import Reader, at
 from .mixing import parts_of_block, sets_in
@@ -100,7 +101,7 @@ def check_dropped(spec: Mapping[str, Any], places: Sequence[str]) -> Iterator[Pr
         for stage, place in zip(spec["stages"], places, strict=True):
             if stage["model"] is None or name not in sets_in(spec["data"], data_of(stage["config"])):
                 continue
-            tokenizer = _tokenizer(spec["models"][stage["model"]])
+            tokenizer = _tokenizer(spec["models"][origin_of(spec["models"], stage["model"])])
             first = first or (stage["id"], tokenizer)
             if tokenizer != first[1]:
                 what = f"`{stage['id']}` and `{first[0]}` read `{name}`, which drops prompts, by different tokenizers"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ..recipes.catalog import RECIPES
 from .algorithms import HEADS
@@ -308,3 +309,8 @@ TOP: Mapping[str, Shape] = {
     "limits": Section("bounds of the run; this version knows none", {}, {}),
     "digests": Free("digests of the files that the spec names; filled in at submit", {}),
 }
+
+
+def origin_of(models: Mapping[str, Any], name: str) -> str:
+    """The model that one is described as: of a version of another one that other one, else itself."""
+    return str(models[name].get(KEPT) or name)

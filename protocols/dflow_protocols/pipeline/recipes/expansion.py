@@ -16,6 +16,7 @@ from .catalog import OF_THE_POLICY, OF_THE_SPEC, OPTIMIZER, RECIPES, ROLES, Conf
 TAGS = ("kind", "method")  # a key that says which other keys a mapping has
 BEGINNINGS = ("pairs", "roll")  # roles that read the data
 CRITIC = {"head": "value"}  # what of a model's description makes it one that tells values
+EARLIER = "version_of"  # the key that makes it a version of another model
 
 
 def expand(raw: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -86,7 +87,7 @@ class _Cast:
         sampling = [stage.get("model") for stage in self.stages if stage.get("op") == ROLES["roll"].op]
         trained = [stage.get("model") for stage in self.stages if stage.get("op") == ROLES["learn"].op]
         named = [str(name) for name in (*sampling, *trained) if name and not self._is_critic(name)]
-        others = [name for name in self.models if not self._is_critic(name)]
+        others = [name for name, model in self.models.items() if not (self._is_critic(name) or _is_earlier(model))]
         return named[0] if named else (others[0] if len(others) == 1 else "policy")
 
     def _is_critic(self, name: Any) -> bool:
@@ -182,6 +183,11 @@ def filled(written: Config | None, said: Config) -> dict[str, Any]:
         elif isinstance(value, Mapping) and isinstance(found[key], Mapping) and _has_tag(value):
             found[key] = filled(found[key], value)
     return found
+
+
+def _is_earlier(model: Any) -> bool:
+    """Whether a model is a version of another one, and so trained by no stage."""
+    return isinstance(model, Mapping) and model.get(EARLIER) is not None
 
 
 def _has_tag(said: Config) -> bool:

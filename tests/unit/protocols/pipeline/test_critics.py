@@ -170,3 +170,33 @@ def test_one_completion_of_a_prompt_is_enough_for_a_critic() -> None:
     raw = spec()
     stage(raw, "roll")["config"]["group"] = 1
     assert not [doubt for doubt in doubts(Pipeline.from_dict(raw)) if "group" in doubt.what]
+
+
+def test_an_earlier_version_of_a_critic_is_one_as_well() -> None:
+    """Described by its name alone, it says what the critic does, and no tokens."""
+    raw = spec()
+    raw["models"]["earlier"] = {"version_of": "critic", "at": "warmup"}
+    raw["stages"].insert(4, {"id": "before", "op": "value", "model": "earlier"})
+    stage(raw, "adv")["reads"] = ["roll.rollout", "score.reward", "guess.value"]
+    stage(raw, "fit")["reads"] = ["roll.rollout", "adv.advantage", "guess.value", "adv.return"]
+    assert Pipeline.from_dict(raw).stage("before").writes == ["value"]
+    stage(raw, "before")["op"] = "logprob"
+    with pytest.raises(SpecError) as told:
+        Pipeline.from_dict(raw)
+    assert [problem.what for problem in told.value.problems] == [
+        "stage `before`: it needs a language model, and model `earlier` has `head: value`"
+    ]
+
+
+def test_what_an_earlier_version_lacks_the_model_itself_is_to_have() -> None:
+    raw = spec()
+    raw["models"]["earlier"] = {"version_of": "policy", "at": "warmup"}
+    stage(raw, "guess")["model"] = "earlier"
+    with pytest.raises(SpecError) as told:
+        Pipeline.from_dict(raw)
+    assert [(problem.what, problem.hint) for problem in told.value.problems] == [
+        (
+            "stage `guess`: it needs a model with `head: value`, and model `earlier` says which token comes next",
+            "add `head: value` to `models.policy`, or name another model",
+        )
+    ]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from dflow_protocols.pipeline import Pipeline, SpecError, plan
+from dflow_protocols.pipeline.doubts import doubts
 from dflow_protocols.pipeline.files import named_files
 from tests.unit.protocols.written_specs import example, stage
 
@@ -75,3 +76,66 @@ def test_nothing_that_is_sampled_ahead_is_scored_by_it(ahead: dict[str, Any]) ->
     key = list(ahead)[-1]
     assert what == f"model `reference` is a version of `policy`, which `{key}` would ask before it is made"
     assert hint == f"leave `{key}` out, or save that version and name it by `path`"
+
+
+def test_prompts_are_dropped_by_the_tokenizer_of_the_other_one() -> None:
+    """So both may read one data set."""
+    spec = written()
+    spec["data"]["rows"] = {"jsonl": "rows.jsonl", "max_prompt_tokens": 64, "long_prompts": "drop"}
+    asking = {"op": "evaluate", "config": {"data": "rows", "count": 8, "max_tokens": 4}}
+    spec["stages"] += [
+        {"id": "now", "model": "policy", **asking},
+        {"id": "then", "model": "reference", "when": "step >= warmup", **asking},
+    ]
+    assert Pipeline.from_dict(spec).stage("then").model == "reference"
+
+
+def test_a_run_that_ends_before_is_told() -> None:
+    """The final version is evaluated in any case, by whoever is to be evaluated."""
+    spec = written()
+    last = Pipeline.from_dict(spec).schedule.steps
+    config = {"data": "words.held_out", "count": 8, "max_tokens": 6}
+    spec["models"]["late"] = {"version_of": "policy", "at": last}
+    spec["stages"].append(
+        {"id": "after", "op": "evaluate", "model": "late", "when": f"step >= {last}", "config": config}
+    )
+    assert Pipeline.from_dict(spec).schedule.runs("after") == 0
+    spec["models"]["late"]["at"] = last + 1
+    what, hint = mistake(spec)
+    assert what == f"stage `after` runs at step {last}, and `late` is what step {last + 1} begins with"
+    assert hint == f"the run ends with step {last - 1}: lower `at` of `models.late`"
+
+
+def test_an_evaluation_that_begins_too_early_is_to_begin_later_itself() -> None:
+    spec = written()
+    config = {"data": "words.held_out", "count": 8, "max_tokens": 6}
+    spec["stages"].append({"id": "before", "op": "evaluate", "model": "reference", "every": 20, "config": config})
+    what, hint = mistake(spec)
+    assert what == "stage `before` runs at step 0, and `reference` is what step 50 begins with"
+    assert hint == "have it begin at step 50: `when: step >= 50`"
+
+
+def test_one_that_no_stage_asks_is_doubted() -> None:
+    """Every node would hold it, and each checkpoint."""
+    spec = written()
+    assert not any(doubt.path.startswith("models.") for doubt in doubts(Pipeline.from_dict(spec)))
+    spec["models"]["earlier"] = {"version_of": "policy", "at": 80}
+    (doubt,) = doubts(Pipeline.from_dict(spec))
+    assert doubt.path == "models.earlier"
+    assert doubt.what == "no stage asks `earlier`, and each version carries these parameters of `policy` along"
+    assert doubt.hint == "name it in a stage, `model: earlier`, or leave it out"
+
+
+def test_an_algorithm_takes_it_for_no_policy() -> None:
+    """Where it is the only other model, the one that is trained is known."""
+    spec = written(version_of="student")
+    spec["models"]["student"] = spec["models"].pop("policy")
+    spec |= {"algorithm": "grpo", "stages": [{"id": "roll", "config": {"prompts": 8, "max_tokens": 6}}]}
+    spec["models"]["reference"]["at"] = 0
+    spec["stages"].append({"id": "learn", "config": {"loss": {"kl": 0.05}}})
+    pipeline = Pipeline.from_dict(spec)
+    assert {stage.id: stage.model for stage in pipeline.stages if stage.model} == {
+        "roll": "student",
+        "ref": "reference",
+        "learn": "student",
+    }
