@@ -15,7 +15,9 @@ from dflow_protocols.names import MANIFEST, Partition, ShardId
 from dflow_protocols.simulator.faults import Crash, Join, Pause, When
 from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.model.host import Host
-from dflow_protocols.simulator.toy import several_updates
+from dflow_protocols.simulator.toy import several_updates, two_steps, with_updates
+from dflow_protocols.simulator.watching.checker import Steady
+from dflow_protocols.simulator.watching.limits import MEASURE_S, Limits
 from dflow_protocols.work import SaveWork
 from tests.support.simulated import ENDS_S, NOISES, Sampled, mesh
 
@@ -188,3 +190,13 @@ def test_manifests_of_a_step_name_the_same_outputs() -> None:
     assert found.keys() >= set(range(9))
     assert all(found[number] == found[0] for number in range(5))
     assert all(found[number] == found[5] for number in range(5, 9))
+
+
+def test_books_of_a_step_do_not_grow_with_its_updates() -> None:
+    """Each names all that the step sampled, once more: of those between its first and its last nobody needs any."""
+    world, run = mesh(2, pipeline=with_updates(two_steps(), epochs=4, minibatches=4))
+    limits, over = Limits(world, Steady(world)), ended(world, run)
+    while not over():
+        world.run(MEASURE_S, over)
+        limits.inspect()
+    finish(world, run, ENDS_S)

@@ -68,8 +68,7 @@ class Carrying:
         first = self._state.pipeline.schedule.place(view.step.number).first
         numbers = [number for number in self._state.steps if first <= number < view.step.number]
         for step in (self._state.steps[number] for number in sorted(numbers, reverse=True)):
-            found = [seal for name, seal in step.seals.items() if name in step.settled and seal.kind == MANIFEST]
-            if found:
+            if found := step.settled_of(MANIFEST):
                 return min(found, key=lambda seal: (-seal.generation, seal.id))
         return None
 

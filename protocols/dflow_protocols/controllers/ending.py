@@ -107,7 +107,8 @@ class Ending:
         late node needs to catch up, when none is late, or one step later; those that follow a pinned version, with
         that one, as long as it is pinned. A version that is still to be saved stays that long, too. Where a step of the
         pipeline makes several updates, the version that it began with, and what was made with that, stay until the
-        last of them is committed. What nothing refers to any more goes with them."""
+        last of them is committed; the books of updates between go, as a later manifest names the same. What nothing
+        refers to any more goes with them."""
         state, committed = self._state, self._state.committed_step
         versions, own = state.versions, state.versions.own
         first = state.pipeline.schedule.place(committed).first
@@ -123,6 +124,7 @@ class Ending:
             ]
         )  # one that lost the fork choice goes as soon as the winner is whole
         state.free_before(kept_from)
+        state.free_amid(range(first + 1, self._carried_to(first, followed_from)))
         needed: list[Record] = []
         for number, step in state.steps.items():
             if number >= committed:
@@ -136,6 +138,14 @@ class Ending:
         versions.prune(kept_from - 1, [call.parent for call in state.calls.values() if call.parent is not None])
         versions.forget_set_aside()
         state.catch_up.forget_stalls()
+
+    def _carried_to(self, first: int, followed_from: int) -> int:
+        """The newest update up to there, of the own step of the pipeline, of which the manifest is known here."""
+        position = self._state.position
+        newest = min(followed_from, position.step - 1 if position is not None else first)
+        steps = self._state.steps.items()
+        known = [number for number, step in steps if first < number <= newest and step.settled_of(MANIFEST)]
+        return max(known, default=first)
 
     def _is_kept(self, header: Header, needed_step: int, first: int) -> bool:
         """Of the own chain: what those who are late need, and what the step of the pipeline began with."""

@@ -118,6 +118,7 @@ class RunState:
     bringing: dict[Bringing, tuple[NodeId, float]] = field(default_factory=dict)  # who holds it, until when to try
     committed_step: int = 0
     freed_before: int = 0  # books of earlier steps are gone
+    freed_amid: range = range(0)  # and those of these, updates amid a step of the pipeline
     is_leaving: bool = False  # the run starts nothing more here
     is_paused: bool = False  # in the smaller part of a split, where the pipeline asks that this part waits
     is_cleared: bool = False  # the run is over, and nothing of it is left here but its status
@@ -179,7 +180,8 @@ class RunState:
     def is_near(self, number: int) -> bool:
         """Whether books of this step are kept: not yet freed, and not further ahead than anybody can be."""
         newest = min(self._newest_step() + STEPS_AHEAD, self.last_step)
-        return self.freed_before <= number and (number <= newest or number in self.pipeline.ahead_of(newest))
+        is_kept = self.freed_before <= number and number not in self.freed_amid
+        return is_kept and (number <= newest or number in self.pipeline.ahead_of(newest))
 
     def _newest_step(self) -> int:
         """Of the versions that this node knows of."""
@@ -375,6 +377,13 @@ class RunState:
         self.retry_at = {unit: at for unit, at in self.retry_at.items() if unit.step >= number}
         self.freed_before = max(self.freed_before, number)
 
+    def free_amid(self, numbers: range) -> None:
+        """The books of these steps go, those before them stay."""
+        self.freed_amid = numbers
+        for number in numbers:
+            self.steps.pop(number, None)
+            self.progress.pop(number, None)
+
     def pass_over(self, target: Header) -> None:
         """Books of steps before the version that is copied go, but for those of the own one, from which this node goes
         on should the copy come to nothing; and those since that are so far back that nobody goes on from there."""
@@ -427,6 +436,7 @@ class RunState:
         self.versions.prune(step, ())
         self.loans.clear()
         self.free_before(step)
+        self.freed_amid = range(0)
         self.committed_step = self.freed_before = 0  # should they lose what they have, the run goes on from less
         self.restored = True
 

@@ -153,6 +153,10 @@ class Step:
         for record in seal.entries:
             self.add(record)
 
+    def settled_of(self, kind: str) -> list[Seal]:
+        """Its settled seals of a kind."""
+        return [seal for name, seal in self.seals.items() if name in self.settled and seal.kind == kind]
+
     def passes_on(self, seal: SealId) -> bool:
         """Whether this node has not passed a settled seal on yet; it is about to. One that was told twice is not."""
         is_first = seal not in self.passed_on

@@ -56,6 +56,14 @@ CONTROLLERS = (
         unseen="seldom does nobody who lives have the version that a step began with; "
         "`tests/sim/test_updates.py:test_a_joiner_goes_on_without_what_nobody_has_any_more`",
     ),
+    Mutation(
+        "books_of_updates_between_stay",
+        "22a",
+        "run_state.run_state:RunState.free_amid",
+        gives(None),
+        unseen="drawn steps make a few updates; "
+        "`tests/sim/test_updates.py:test_books_of_a_step_do_not_grow_with_its_updates`",
+    ),
     Mutation("nobody_pauses_in_a_split", "10b", "steps.roster:is_minority", gives(False)),
     Mutation(
         "no_roster_is_issued_again",

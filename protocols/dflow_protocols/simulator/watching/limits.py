@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ...claiming.failure import Failures
 from ...controllers.advance import UNCOMMITTED
-from ...controllers.ending import PINNED
+from ...controllers.ending import BEGUN, PINNED
 from ...events import Broke, Report, Start
 from ...names import NodeId, RunId, TaskKey
 from ...node import MAX_CALLS
@@ -95,7 +95,7 @@ def _tables(state: RunState, members: int) -> Iterator[tuple[str, int, int]]:
     """Of a run's books: what it is, how many entries it has, and may have."""
     is_late = state.catch_up.pinned is not None
     ahead = STEPS_AHEAD + state.pipeline.ahead
-    steps = UNCOMMITTED + 2 + ahead + (FOLLOWED_STEPS + 2 if is_late or state.versions.pins else 0)
+    steps = UNCOMMITTED + 2 + ahead + BEGUN + (FOLLOWED_STEPS + 2 if is_late or state.versions.pins else 0)
     yield "steps with books", len(state.steps), steps
     yield "steps whose progress is known", len(state.progress), steps
     yield "versions", len(state.versions.held), UNCOMMITTED + 3 + (PINNED if state.versions.pins else 0)
