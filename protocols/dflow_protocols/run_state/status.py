@@ -102,7 +102,8 @@ def resumed(status: RunPut, from_start: bool = False) -> RunPut:
 
 
 def next_attempt(status: RunPut) -> int:
-    return (status.attempt + 1) % ATTEMPTS
+    """Never 0 again: whoever hears of a run at that for the first time takes it for one that was just submitted."""
+    return (status.attempt + 1) % ATTEMPTS or 1
 
 
 def begins_anew(status: RunPut) -> bool:

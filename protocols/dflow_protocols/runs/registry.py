@@ -355,10 +355,8 @@ class Registry:
         """What a member knows of a run that is known here; who is behind is told."""
         attempt = run.status.attempt
         if run.state.take_status(status):
-            if run.is_active and runs.is_later(
-                run.status.attempt, attempt
-            ):  # its books are of an attempt that failed, heard or not
-                return self._reopen(now, mesh, run.status)
+            if run.is_active and runs.is_later(run.status.attempt, attempt):
+                return self._reopen(now, mesh, run.status)  # its books are of an attempt that failed, heard or not
             ended = [] if run.is_active else [run.state.end_report({"state": run.status.state})]
             if run.has_ended:
                 self._tombstones.note(now, run.id, status.age_s)

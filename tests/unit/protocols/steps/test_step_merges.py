@@ -90,6 +90,12 @@ def test_of_two_attempts_exactly_one_is_later_and_after_each_there_is_a_next(one
     assert runs.is_sound(again)
 
 
+def test_no_run_that_was_resumed_is_at_the_attempt_of_one_just_submitted() -> None:
+    """Who hears of it for the first time, as it joins, would begin it at version 0."""
+    last = replace(BARE, state=runs.FAILED, attempt=runs.ATTEMPTS - 1)
+    assert runs.resumed(last).attempt > 0
+
+
 def test_of_two_ends_the_one_that_trained_on_more_counts() -> None:
     """A split that heals after both halves finished must agree on one version, as heads do."""
     less = runs.ended(BARE, runs.FINISHED, {"samples": 8, "step": 2, "version": "a" * 64})
