@@ -99,6 +99,22 @@ def test_a_machine_that_fails_everything_at_once_eats_no_work(nodes: int, noise:
     assert noise or weights == wide_weights()
 
 
+def test_a_machine_that_fails_to_apply_copies_what_others_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that starts anew for each try takes longer than the pause between two of them."""
+    monkeypatch.setattr("dflow_protocols.simulator.model.slots.BREAKS_AFTER_S", 10.0)
+    world, run = mesh(3)
+    world.expect(ENDS_S, lambda: [step_of(world, run, index) for index in range(3)] == [0, 0, 0], "the run begins")
+    world.at(world.now, Handicap("broken", 2))
+    world.expect(ENDS_S, lambda: step_of(world, run, 0) == 1, "the others make the next version")
+    world.expect(15.0, lambda: step_of(world, run, 2) == 1, "who fails at it holds it soon")
+
+
+def step_of(world: World, run: RunId, index: int) -> int | None:
+    """Of the newest version that this node holds."""
+    known = node(world.hosts[index]).runs.get(run)
+    return known.state.versions.own.step if known is not None and known.state.versions.own is not None else None
+
+
 @pytest.mark.parametrize("nodes", [1, 2, 4])
 def test_a_task_that_kills_every_engine_ends_the_run_with_evidence(nodes: int) -> None:
     """Three engines die of it, on three hosts or on all there are; that is no accident any more."""

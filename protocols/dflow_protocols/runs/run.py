@@ -366,12 +366,18 @@ class Run:
         """Copy a better version than the own one, if there is one."""
         state, before = self.state, self.state.versions.own
         state.holdings.work_on(state.position.step if state.position is not None else 0)
-        applying = any(isinstance(call.work, ApplyWork) for call in state.calls.values())
-        lost = state.catch_up.reconcile(now, mesh.living, mesh.suspicion_s, applying, out)
+        lost = state.catch_up.reconcile(now, mesh.living, mesh.suspicion_s, self._is_applying(), out)
         if state.versions.own is not before:
             self.advance.moved(now, mesh, before, {}, out, lost=lost)
         if state.catch_up.target is not None:
             state.pass_over(state.catch_up.target)
+
+    def _is_applying(self) -> bool:
+        """Whether the own next version is being made, and not by a further try: a host that fails at it each time would
+        wait for itself for ever."""
+        failed = self.state.failures.own_attempts
+        applies = (call.unit for call in self.state.calls.values() if isinstance(call.work, ApplyWork))
+        return any(unit not in failed for unit in applies)
 
     def _work_from(self, now: float, mesh: MeshView, header: Header, out: list[Action]) -> list[Duty]:
         """Seal what can be sealed at this position and apply what is sealed, else the step's duties."""

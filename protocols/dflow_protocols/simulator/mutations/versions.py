@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...names import VersionId, content_id
+from ...work import ApplyWork
 from .mutation import Mutation, gives
 
 VERSIONS = (
@@ -107,6 +108,14 @@ VERSIONS = (
         lambda original: lambda head: (head.samples, head.step, head.version),
     ),
     Mutation("a_stalled_head_is_not_set_aside", "10", "versions.catch_up:CatchUp._set_aside", gives(None)),
+    Mutation(
+        "a_failed_update_is_waited_for",
+        "10",
+        "runs.run:Run._is_applying",
+        lambda original: lambda self: any(isinstance(call.work, ApplyWork) for call in self.state.calls.values()),
+        unseen="engines that break in drawn worlds do so at once, so the tries take next to no time; "
+        "`tests/sim/test_claiming.py:test_a_machine_that_fails_to_apply_copies_what_others_made`",
+    ),
     Mutation(
         "a_lost_branch_goes_untold",
         "10a",
