@@ -9,7 +9,7 @@ from dflow_protocols.claiming.ability import WITHDRAW_AFTER
 from dflow_protocols.run_state.calls import QUEUED
 from tests.support.alone import weights_of
 from tests.support.mesh import Mesh
-from tests.support.strike import await_stable, ended, is_alive
+from tests.support.strike import RUN_S, await_stable, ended, is_alive
 from tests.support.toy import toy_pipeline
 
 
@@ -46,11 +46,14 @@ def test_what_waits_at_a_slow_host_is_stolen_and_the_weights_stay_the_same(tmp_p
 def test_a_broken_host_leaves_its_share_to_others_and_the_weights_stay_the_same(tmp_path: Path) -> None:
     """It answers every ping and fails everything at once; after three tasks of a stage it says so, and is let be.
 
-    Long enough that it gets three of them, whatever others steal while its engine starts."""
-    pipeline = toy_pipeline(8, 12, 4, 50_000, generate_s=0.1, gradient_s=0.05)
+    A step samples for longer than its engine takes to start anew, on a busy machine, too: so others have not stolen all
+    of its share by the time it gets to the next one, and it is back from its failed update while the next step
+    samples."""
+    pipeline = toy_pipeline(3, 24, 4, 50_000, generate_s=0.5, gradient_s=0.05)
     with with_host(tmp_path, 3, "0") as mesh:
         await_stable(mesh)
         run = mesh.submit(mesh.nodes["n0"], pipeline)
+        mesh.until(lambda: reports(mesh, "operator.withdrawn")["n2"], RUN_S)
         summary = ended(mesh, run)
         assert summary["state"] == "done", summary["error"]
         assert summary["weights"] == weights_of(pipeline)
