@@ -337,12 +337,13 @@ class Supervisor:
 
     def _break(self, slot: Slot, call: OpenCall, message: Broke) -> None:
         slot.end(call)
-        self._follow(slot)
         failed = message.failed
         if failed.kind == "lost" and self._store.is_on_disk(ShardId(failed.blame)):
             self._store.spoil(ShardId(failed.blame))
         if failed.kind == "engine":
             slot.distrust(self._clock())
+        else:
+            self._follow(slot)
         end = message
         if failed.kind in ("engine", "host") and self._drain_if_lost(slot, failed.error):
             end = Broke(call.id, Failed("stopped", failed.error))

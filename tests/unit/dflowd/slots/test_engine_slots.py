@@ -361,3 +361,18 @@ async def test_what_an_engine_had_in_its_hand_when_it_broke_is_not_blamed(
         ends = [await it.answer(call) for call in calls]
         failed = [end.failed.kind for end in ends if isinstance(end, Broke)]
         assert failed == ["engine", "stopped", "stopped", "stopped"]
+
+
+async def test_what_waited_in_the_hand_of_an_engine_that_broke_has_not_begun(
+    tmp_path: Path, breaking_engine: dict[str, str]
+) -> None:
+    """It may be stolen meanwhile, and is no try of this host's."""
+    async with bench(tmp_path, environment=breaking_engine, generate_s=0.2) as it:
+        params = await it.init()
+        await it.answer(it.start(chain(params)))
+        (tmp_path / "broken").touch()
+        first, second = it.start(chain(params, 1), "p1"), it.start(chain(params, 2), "p2")
+        assert not it.supervisor._queue, "the second is with the child"
+        ends = [await it.answer(call) for call in (first, second)]
+        assert [end.failed.kind for end in ends if isinstance(end, Broke)] == ["engine", "stopped"]
+        assert [event.call for event in it.events if isinstance(event, Began)][-1] == first
