@@ -137,9 +137,10 @@ class Node:
 
     @property
     def may_rest(self) -> bool:
-        """Whether nothing waits for this node: partitions wait behind what its slots are at, so neither do these run
-        dry at once, nor is the step's manifest due."""
-        return any(run.calls.has_waiting for run in self.runs.values())
+        """Whether no step waits for this node: partitions of the only run wait behind what its slots are at, so neither
+        do these run dry at once, nor is the step's manifest due. Thieves and clients may wait for an answer."""
+        active = [run for run in self.runs.values() if run.is_active]
+        return len(active) == 1 and active[0].calls.has_waiting
 
     def handle(self, now: float, event: Event) -> list[Action]:
         """A turn with one event."""

@@ -7,13 +7,24 @@ import pytest
 from dflow_protocols.events import Action, Start
 from dflow_protocols.names import RunId
 from dflow_protocols.simulator.faults import BreakEngine, Crash, LoseDevices, starts
-from dflow_protocols.simulator.goals import ended, finish
+from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.model.work import PURE, WILD
 from dflow_protocols.simulator.toy import two_steps
 from dflow_protocols.work import ChainWork
 from tests.support.simulated import ENDS_S, mesh
 
 TOGETHER = two_steps(partitions=9, at_once=3)
+
+
+def test_a_node_rests_between_turns_while_its_only_run_has_work_before_its_slots() -> None:
+    """What waits there of one run says nothing of another one's seals."""
+    world, first = mesh(1, pipeline=two_steps(partitions=40))
+    here = node(world.hosts[0])
+    world.expect(ENDS_S, lambda: here.may_rest, "partitions wait behind what its slot is at")
+    second = world.submit(0, two_steps())
+    world.expect(ENDS_S, lambda: second in here.runs, "it knows of another run")
+    assert here.runs[first].calls.has_waiting
+    assert not here.may_rest
 
 
 @pytest.mark.parametrize("noise", [PURE, WILD], ids=["pure", "wild"])

@@ -36,7 +36,7 @@ from dflow_protocols.events import (
 )
 from dflow_protocols.names import NodeId, RunId
 from dflow_protocols.wire.frame import Frame
-from dflowd.driver import NOT_ON_DISK, Driver
+from dflowd.driver import EVENTS_A_TURN, NOT_ON_DISK, Driver
 
 A, B = NodeId("aa" * 16), NodeId("bb" * 16)
 RUN = RunId("cd" * 16)
@@ -198,6 +198,16 @@ async def test_what_comes_while_a_machine_may_rest_is_taken_in_one_turn(monkeypa
         await asyncio.sleep(0.01)
     task.cancel()
     assert script.turns == [1, 2]
+
+
+async def test_who_is_behind_does_not_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each turn takes so many events at most: a rest between two would put off what waits further and further."""
+    monkeypatch.setattr("dflowd.driver.REST_S", 600.0)
+    script = Script(lambda event: [Stop(len(script.events))])
+    script.may_rest = True
+    events = [Received(A, number) for number in range(2 * EVENTS_A_TURN)]
+    await drive(script, *events, until=lambda diary: len(diary.done) == len(events))
+    assert script.turns == [EVENTS_A_TURN, EVENTS_A_TURN]
 
 
 async def test_the_deadline_is_kept_without_any_event() -> None:
