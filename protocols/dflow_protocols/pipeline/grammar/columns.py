@@ -28,5 +28,5 @@ COLUMNS: Mapping[str, Column] = {
     "value": Column("what a critic expects to come"),
     "return": Column("what came, from this token on"),
     "picked": Column("1 where a loss that picks some of a group's tokens has picked this one", 0.0),
-    "version": Column("how many versions the one that sampled it is behind", 0.0),
+    "version_gap": Column("how many steps before its own the version was made that sampled it", 0.0),
 }

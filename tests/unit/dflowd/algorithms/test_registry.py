@@ -62,7 +62,7 @@ def test_a_column_that_nobody_gave_has_its_declared_default() -> None:
     tokens = Tokens(torch.zeros(2), torch.ones(2), {"sampled_logprob": sampled, "advantage": advantage})
     assert tokens["old_logprob"] is sampled
     assert tokens["mask"].tolist() == tokens["weight"].tolist() == [1, 1]
-    assert tokens["version"].tolist() == [0, 0]
+    assert tokens["version_gap"].tolist() == [0, 0]
     assert tokens.find("logprob") is None
     with pytest.raises(KeyError, match="no column `value`"):
         tokens["value"]

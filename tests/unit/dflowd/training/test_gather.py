@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dflow_protocols.pipeline import Pipeline, Stage
+from dflow_protocols.pipeline.grammar.columns import COLUMNS
 from dflow_protocols.work import LeafGroups
 from dflowd.data import columns
 from dflowd.shards.layout import Column, ragged
@@ -99,3 +100,4 @@ def test_each_token_knows_how_far_the_version_that_said_it_is_behind() -> None:
     }
     found = leaf_data(pipeline, pipeline.stage("learn"), LeafGroups(0, ((0, 0, 1),)), inputs, version=7)
     assert [row.tolist() for row in found.columns["version_gap"]] == [[2, 1], [2, 0]]
+    assert found.columns.keys() <= COLUMNS.keys(), "where a loss looks for them"
