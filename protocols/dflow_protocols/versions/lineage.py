@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from ..names import NodeId
 from ..wire.steps import Head
 
-MAX_ANCESTRY = 256  # versions back; of a branch that is longer only so much is counted
+MAX_ANCESTRY = 256  # versions before the own one; of a branch that is longer only so much is counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Lineage:
     def extend(self, head: Head, claims: Mapping[NodeId, Head]) -> None:
         """The next version of the own chain, or the first."""
         self.chain[head.step] = head
-        while len(self.chain) > MAX_ANCESTRY:
+        while len(self.chain) > MAX_ANCESTRY + 1:
             del self.chain[next(iter(self.chain))]
         for node, claimed in claims.items():
             self.see(node, claimed)
@@ -58,7 +58,7 @@ class Lineage:
         """Another chain is the own one now: `before` are the versions that led to `head`. None if it is the same
         chain further on, or where they part is beyond what is remembered."""
         old, company = self.chain, self.company
-        chain = sorted((*before, head), key=lambda each: each.step)[-MAX_ANCESTRY:]
+        chain = sorted((*before, head), key=lambda each: each.step)[-MAX_ANCESTRY - 1 :]
         self.chain, self.company = {each.step: each for each in chain}, {}
         for node, claimed in claims.items():
             self.see(node, claimed)

@@ -77,9 +77,13 @@ def test_the_branch_is_as_long_as_the_best_of_those_on_it() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    lineage = grown(A, chain(*"x" * (MAX_ANCESTRY + 50)))
-    assert len(lineage.chain) == MAX_ANCESTRY >= MAX_VERSIONS_BEHIND
-    assert is_chain(head("x", MAX_ANCESTRY + 49), lineage.before(head("x", MAX_ANCESTRY + 49)))
+    """And as far back as what is trained on may have been sampled, whether a node made its version or copied it."""
+    heads = chain(*"x" * (MAX_ANCESTRY + 50))
+    made, copied = grown(A, heads), Lineage(A)
+    copied.switch(heads[-1], made.before(heads[-1]), {}, EVERYBODY)
+    for lineage in (made, copied):
+        assert len(lineage.before(heads[-1])) == MAX_ANCESTRY >= MAX_VERSIONS_BEHIND
+        assert is_chain(heads[-1], lineage.before(heads[-1]))
 
 
 def test_a_chain_that_skips_a_step_or_gains_samples_backwards_is_none() -> None:
