@@ -41,7 +41,8 @@ class Span:
     origin: str = "dealt"
     is_failed: bool = False
     evaluates: bool = False
-    samples_from: int | None = None  # the version that it sampled from, if it sampled
+    samples_from: int | None = None  # the step that the version began or went on with which it sampled from, if it did
+    update: int = 0  # which of its step's updates it is of
 
     @property
     def seconds(self) -> float:
@@ -49,7 +50,7 @@ class Span:
 
     @property
     def behind(self) -> int:
-        """How many versions what it sampled is behind its step; 0 of what sampled nothing."""
+        """How many steps what it sampled is behind its own; 0 of what sampled nothing."""
         return 0 if self.samples_from is None else self.step - self.samples_from
 
 
@@ -78,6 +79,7 @@ def _span(task: Mapping[str, Any], evaluating: Collection[str], ahead_s: float) 
         is_failed=task.get("state") == "failed",
         evaluates=stage in evaluating,
         samples_from=task.get("samples_from"),
+        update=int(task.get("update", 0)),
     )
 
 

@@ -49,12 +49,14 @@ def successive(spans: Sequence[Span], nodes: Sequence[NodeLine], palette: Palett
 
 
 def _versions(spans: Sequence[Span]) -> dict[int, float]:
-    """When each step's version was first there, by the step that made it."""
-    made: dict[int, float] = {}
+    """When what each step made was first there, of its last update, by step."""
+    made: dict[int, tuple[int, float]] = {}
     for span in spans:
         if span.phase is Phase.APPLY and not span.is_failed:
-            made[span.step] = min(made.get(span.step, span.end), span.end)
-    return made
+            update, end = made.get(span.step, (-1, 0.0))
+            if span.update >= update:
+                made[span.step] = span.update, span.end if span.update > update else min(end, span.end)
+    return {step: end for step, (_, end) in made.items()}
 
 
 def _groups(lane: Sequence[Span]) -> Iterator[list[Span]]:

@@ -42,6 +42,21 @@ def test_rollouts_ahead_show_their_step_and_their_version() -> None:
     assert len(rects(picture, "s0")) == 2 * STEPS
 
 
+def test_a_version_is_there_when_the_last_update_of_a_step_is_made() -> None:
+    """First on whichever node makes it first; until then others of the step are made, from which no step samples."""
+    rows = []
+    for step in range(9):
+        rows += tasks_of_step(step, 1)[:3]
+        for node_name, late in (("n1", 0.0), ("n0", 0.2)):
+            for update in (0, 1):
+                begun = 4.0 * step + 3.0 + 0.4 * update + late
+                rows.append(task(f"{step}/learn/apply", node_name, begun, begun + 0.1, update=update))
+    once = [row for row in rows if row.get("update") != 0]
+    pictures = [overlap(spans_of(each, (), {}), [node("n0"), node("n1")], PALETTE) for each in (rows, once)]
+    several, last = ([shape for shape in each.shapes if shape.style == "mark"] for each in pictures if each is not None)
+    assert several == last
+
+
 def test_a_step_is_named_however_short_its_tasks_are() -> None:
     """Once, over all of them."""
     rows = [row for step in range(4) for row in tasks_of_step(step, 1) if row["stage"] == "learn"]
