@@ -120,7 +120,7 @@ def check_carried(engines: Engines, state: State, step: int) -> None:
 
 
 def check_sampled(engines: Engines, work: BlockWork, given: Collection[PartitionOutput]) -> None:
-    """A block's rollouts are of the parameters that it trains, or of what these were as many versions before as
+    """A block's rollouts are of the parameters that it trains, or of what these were as many steps before as
     rollouts are behind. (Of which version they are is looked at where they are made.)"""
     found = next((entry.params for entry in given if entry.params), None)
     if found is None:  # demonstrations are read by no model

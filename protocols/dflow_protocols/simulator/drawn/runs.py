@@ -35,7 +35,7 @@ KEEPS_SHARE = 0.1  # of the others, in which a reference is the policy as GRPO b
 ROUNDS_SHARE = 0.15  # of worlds, in which steps of GRPO sample again where they keep too little
 ROUNDS = ((1, 2), (1, 4), (0.9, 3))  # share of a round's groups that is enough, rounds at most
 LAG_SHARE = 0.2  # of worlds, in which rollouts are behind
-LAGS = (1, 1, 2)  # by so many versions
+LAGS = (1, 1, 2)  # by so many steps
 ASYNC_SHARE = 0.2  # of the others, in which they are of whatever version there is, and so many behind at most
 SEGMENTS_SHARE = 0.3  # of these, in which each is sampled in segments
 ROLE_SHARE = 0.15  # of worlds, in which a stage requires what not every node offers
@@ -91,10 +91,17 @@ def draw_pipelines(seed: int, rng: Random, choice: Choice) -> tuple[Pipeline, Pi
         if pipeline.schedule.versions > pipeline.schedule.steps:  # for the correction of what may be of any version
             pipeline, saving = with_old_policy(pipeline), with_old_policy(saving)
         pipeline, saving = change(pipeline, most), change(saving, most)
+    if pipeline.ahead and pipeline.schedule.versions > pipeline.schedule.steps:
+        pipeline, saving = _longer(pipeline), _longer(saving)
     keeps = Random(f"swarm/{seed}/keeps")
     if not pipeline.ahead and not adaptive(pipeline) and keeps.random() < KEEPS_SHARE:
         pipeline, saving = (with_kept_reference(each, _first_of_grpo(each)) for each in (pipeline, saving))
     return pipeline, saving
+
+
+def _longer(pipeline: Pipeline) -> Pipeline:
+    """Of as many steps more as rollouts are behind, so that some are of a version that several updates have led to."""
+    return replace(pipeline, steps=pipeline.schedule.steps + pipeline.ahead)
 
 
 def _first_of_grpo(pipeline: Pipeline) -> int:
