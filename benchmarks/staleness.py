@@ -1,4 +1,4 @@
-"""What do rollouts that are some versions behind cost in learning? GRPO with several lags, and `async`.
+"""What do rollouts that are some steps behind cost in learning? GRPO with several lags, and `async`.
 
 As `algorithms`, with which it shares budget and form: examples/spell_backward.yaml from several seeds, on one core,
 figures kept by run under `out`. What differs is whose rollouts a step trains on: those of the newest version (`lag` 0),

@@ -87,7 +87,7 @@ def needs_of(pipeline: Pipeline, outlines: Mapping[str, Outline], has_gpu: bool)
     steps = "a step's" if held == 1 else f"of {held} steps, as {held - 1} are sampled ahead"
     shards += (Need("rollouts", rollouts, f"{steps}, if completions are as long as they may be, and all of them here"),)
     if carried:
-        shards += (Need("lag", carried, f"{FLOAT_BYTES} a parameter that is sampled from, for each version behind"),)
+        shards += (Need("lag", carried, f"{FLOAT_BYTES} a parameter that is sampled from, for each step behind"),)
     if references:
         names = ", ".join(f"`{model}`" for model in pipeline.kept)
         shards += (Need("earlier versions", references, f"{FLOAT_BYTES} a parameter of {names}"),)

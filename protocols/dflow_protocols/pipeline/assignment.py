@@ -91,7 +91,7 @@ def _check_async(spec: Mapping[str, Any]) -> Iterator[Problem]:
     """Which version a rollout is of is a matter of who was how far, and no other key may say otherwise."""
     most = spec["async"] and spec["async"]["max_staleness"]
     if most and spec["lag"]:
-        what = f"`lag` is {spec['lag']}, and `async` lets rollouts be up to {most} versions behind"
+        what = f"`lag` is {spec['lag']}, and `async` lets rollouts be up to {most} steps behind"
         yield Problem("lag", what, "leave one of them out: `lag` is exact, `async` waits less")
     elif most and spec["reproducibility"] == EXACT:
         what = "`reproducibility` is exact, and with `async` rollouts are of whatever version there is"

@@ -218,7 +218,7 @@ MISTAKES: dict[str, tuple[Change, tuple[str, str, str]]] = {
         lambda s: s.update({"async": {"max_staleness": 2}, "lag": 1}),
         (
             "lag",
-            "`lag` is 1, and `async` lets rollouts be up to 2 versions behind",
+            "`lag` is 1, and `async` lets rollouts be up to 2 steps behind",
             "leave one of them out: `lag` is exact, `async` waits less",
         ),
     ),
