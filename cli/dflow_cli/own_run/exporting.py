@@ -26,7 +26,7 @@ from ..kept.source import Source, origin
 from ..output import note
 from .rounding import round_folder
 
-OPTIMIZER = "optimizer-"  # files of its state, named after the entry
+RAW = ".f32"  # ends the files of a version's state, each of which is named after its role
 LIST_S = 60.0  # for a daemon to read all files of a checkpoint once
 
 
@@ -114,10 +114,10 @@ def _wanted(
 
 
 def _bring(source: Source, run: str, holder: Mapping[str, Any], draft: Path) -> dict[str, Any]:
-    """All but the optimizer's state, which only the run itself has a use for."""
+    """All but what only the run itself has a use for: the optimizer's state, and what a version has of earlier ones."""
     asked = {"run": run, "step": holder["step"], "node_id": holder["node_id"]}
     listed = source.call("checkpoint.files", asked, deadline_s=LIST_S)
-    listed["files"] = [file for file in listed["files"] if not str(file["name"]).startswith(OPTIMIZER)]
+    listed["files"] = [file for file in listed["files"] if not _is_the_runs_own(str(file["name"]))]
     for file in listed["files"]:
         name = str(file["name"])
         target = draft / name
@@ -128,6 +128,10 @@ def _bring(source: Source, run: str, holder: Mapping[str, Any], draft: Path) -> 
             raise _other_bytes(name, holder)
     _check_weights(draft, holder)
     return listed
+
+
+def _is_the_runs_own(name: str) -> bool:
+    return name.endswith(RAW) and not name.startswith("params-")
 
 
 def _bring_file(source: Source, asked: Mapping[str, Any], nbytes: int, target: Path) -> str:

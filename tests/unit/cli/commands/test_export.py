@@ -32,6 +32,8 @@ FILES = {
     "model.safetensors": HEAD + WEIGHTS,
     "nested/more.bin": b"",
 }
+RUNS_OWN = ("kept-reference.f32", "lag1-policy.f32", "optimizer-learn-00001-of-00002.f32", "optimizer-learn.f32")
+"""Files of a checkpoint that nothing but the run reads."""
 
 
 def serve(daemon: FakeDaemon, is_listed_as_it_is: bool = False, **broken: bytes) -> None:
@@ -42,7 +44,7 @@ def serve(daemon: FakeDaemon, is_listed_as_it_is: bool = False, **broken: bytes)
         return {"node": node, "node_id": node, "step": step, "folder": "/there", "version": "ab" * 32}
 
     def files(params: dict[str, Any]) -> dict[str, Any]:
-        given = {**FILES, "optimizer-learn.f32": b"1234"}
+        given = {**FILES, **dict.fromkeys(RUNS_OWN, b"1234")}
         if is_listed_as_it_is and params["node_id"] == "n1":
             given["model.safetensors"] = broken["model"]
         listed = [
