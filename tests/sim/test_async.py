@@ -23,6 +23,7 @@ from dflow_protocols.simulator.toy import (
     with_reference,
     with_segments,
     with_sizes,
+    with_updates,
 )
 from dflow_protocols.work import ChainWork
 from tests.support.simulated import ENDS_S, NOISES, mesh
@@ -41,6 +42,9 @@ PIPELINES = {
     "by segments": SEGMENTS,
     "several updates": with_async(UPDATES, 1),
     "several updates by segments": with_segments(UPDATES, 2),
+    "more mini-batches than groups": with_async(
+        with_old_policy(with_updates(with_sizes(two_steps(), 3, 2, 2), 1, 8)), 1
+    ),
 }
 
 

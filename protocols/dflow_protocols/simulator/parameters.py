@@ -31,9 +31,13 @@ def check_staleness(engines: Engines, params: tuple[ShardId, ...], step: int) ->
     models = engines.pipeline.sampled
     for at, shard in enumerate(params):
         part, model = at % (len(params) // len(models)), models[at // (len(params) // len(models))]
-        due = [s for s in range(oldest) for training in engines.plan(s).trainings if training.model == model]
-        ways = [{each.step for each in way} for way in updates_of(engines.ledger, shard, f"params:{model}", part)]
-        is_new = any(way >= set(due) and all(each < first for each in way) for way in ways)
+        role = f"params:{model}"
+        due = {s for s in range(oldest) for training in engines.plan(s).trainings if training.model == model}
+        ways = [{each.step for each in way} for way in updates_of(engines.ledger, shard, role, part)]
+        is_new = any(
+            max(way, default=-1) < first and all(_changes_nothing(engines, role, missed) for missed in due - way)
+            for way in ways
+        )
         assert is_new, f"step {step} reads what passed the updates {ways}, and the oldest that it may is {oldest}"
 
 
