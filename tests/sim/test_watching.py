@@ -19,7 +19,7 @@ from dflow_protocols.simulator.drawn.choice import Choice
 from dflow_protocols.simulator.drawn.survey import hunt
 from dflow_protocols.simulator.drawn.swarm import live_through
 from dflow_protocols.simulator.drawn.watch import CHECKERS, INSPECT_S, Watch
-from dflow_protocols.simulator.faults import Crash, Join, Pause, Split
+from dflow_protocols.simulator.faults import Crash, Join, Pause, Split, Stop
 from dflow_protocols.simulator.faults.target import crash
 from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.invariants import Violation
@@ -37,6 +37,7 @@ from dflow_protocols.simulator.watching.runs.cycles import Cycles
 from dflow_protocols.simulator.watching.runs.ending import Ending
 from dflow_protocols.simulator.watching.runs.thrift import Thrift
 from dflow_protocols.simulator.watching.waking import Waking
+from dflow_protocols.simulator.watching.working import Working
 from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import Record, RecordPut, Roster, RunAck, RunPut
@@ -171,6 +172,14 @@ def test_who_leaves_its_version_for_a_worse_one_is_noticed() -> None:
     with living(MUTATIONS["the_fewest_samples_win"]), pytest.raises(Violation) as broken:
         world.run(20.0)
     assert broken.value.invariant == "never_back"
+
+
+def test_who_hears_of_a_resume_alone_may_give_up_what_it_began_before() -> None:
+    """Its version is the one that it had: what it did was for the attempt that was stopped meanwhile."""
+    world = submitted(3, with_sizes(two_steps(), 2, 12, 8), Working)
+    world.at(world.now + 0.1, Split((2,), 0.3, inbound=True))
+    world.at(world.now + 0.15, Stop(resumed_by=0, resumed_after_s=0.1, node=1))
+    world.run(6.0)
 
 
 def test_books_that_grow_with_each_step_are_noticed() -> None:

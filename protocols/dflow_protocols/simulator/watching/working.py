@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 from ...claiming.ability import WITHDRAW_AFTER
 from ...events import Broke, Finished, Report, Start, Stop
@@ -17,12 +18,21 @@ ORPHANED_AFTER = 2.0  # suspicion times, at most, in which a silent home keeps w
 TWICE_SHARE = 0.1  # of all units, done twice in a calm world: thefts that cross
 
 
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A call, and where its node was in the run when it began it."""
+
+    start: Start
+    position: Header | None
+    attempt: int
+
+
 class Working(Checker):
     """`done_once`, `stops_for_reason`, `failed_moves_on`, `broken_rests`."""
 
     def __init__(self, world: World, steady: Steady) -> None:
         super().__init__(world, steady)
-        self._begun: dict[tuple[NodeId, int, int], tuple[Start, Header | None]] = {}  # by node, life, call
+        self._begun: dict[tuple[NodeId, int, int], _Begun] = {}  # by node, life, call
         self._agreed: set[tuple[NodeId, int, int]] = set()  # of these, those that were begun when all was well
         self._done: Counter[tuple[RunId, TaskKey]] = Counter()  # of those
         self._failed: dict[tuple[RunId, TaskKey], dict[tuple[NodeId, int], NodeId]] = {}  # where, by life; as whom
@@ -39,7 +49,8 @@ class Working(Checker):
     def _started(self, host: Host, start: Start) -> None:
         state = state_of(host, start.run)
         key = host.place, host.lives, start.call
-        self._begun[key] = start, None if state is None else state.position
+        position, attempt = (None, 0) if state is None else (state.position, state.status.attempt)
+        self._begun[key] = _Begun(start, position, attempt)
         if self.steady.seconds > 0.0:
             self._agreed.add(key)
         self._tries_again(host, start)
@@ -65,7 +76,7 @@ class Working(Checker):
         return {host.id for host in self.world.live() if needs.issubset(host.roles)}
 
     def _broke(self, host: Host, event: Broke) -> None:
-        start, _ = self._begun[host.place, host.lives, event.call]
+        start = self._begun[host.place, host.lives, event.call].start
         if event.failed.kind not in ("engine", "user") or not isinstance(start.work, ChainWork | BlockWork | SliceWork):
             return
         self._failed.setdefault((start.run, start.task), {})[host.place, host.lives] = host.id
@@ -87,7 +98,7 @@ class Working(Checker):
 
     def _finished(self, host: Host, event: Finished) -> None:
         key = host.place, host.lives, event.call
-        start, _ = self._begun[key]
+        start = self._begun[key].start
         if isinstance(start.work, ChainWork | BlockWork | SliceWork):
             self._done[start.run, self.world.engines[start.run].done_first(done_by(start))] += key in self._agreed
             self._in_a_row.pop((host.place, start.run, start.task.stage), None)
@@ -102,13 +113,14 @@ class Working(Checker):
             raise self.broken(f"nothing broke, and of {len(self._done)} units {again} were done again", "done_once")
 
     def _stopped(self, host: Host, stop: Stop) -> None:
-        start, position = self._begun[host.place, host.lives, stop.call]
-        if not _reason(host, start, position):
-            raise self.broken(f"{host.name} gives up {start.task} for no reason", "stops_for_reason")
+        begun = self._begun[host.place, host.lives, stop.call]
+        if not _reason(host, begun):
+            raise self.broken(f"{host.name} gives up {begun.start.task} for no reason", "stops_for_reason")
 
 
-def _reason(host: Host, start: Start, position: Header | None) -> str:
-    """Why a node gives up a call that it began at this position, as far as it knows. Empty: for nothing."""
+def _reason(host: Host, begun: _Begun) -> str:
+    """Why a node gives up a call, as far as it knows. Empty: for nothing."""
+    start = begun.start
     state, node = state_of(host, start.run), node_of(host)
     if state is None or not state.is_active or isinstance(start.work, LoadWork):
         return "it is over"
@@ -116,8 +128,10 @@ def _reason(host: Host, start: Start, position: Header | None) -> str:
         return "it takes no more work"
     if host.process is not None and not host.process.slots.has_devices:
         return "its devices failed"
-    if state.position != position:
+    if state.position != begun.position:
         return "another version"
+    if state.status.attempt != begun.attempt:
+        return "another attempt, and it heard nothing of the end of the one before"
     if any(unit in state.loans.lent or others_claim(state, unit) for unit in start.task.singles):
         return "somebody else has it"
     if start.task.stage in state.ability.withdrawn_at(host.id, host.id) or not state.ability.may_run(
