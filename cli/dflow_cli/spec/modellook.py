@@ -51,12 +51,13 @@ def look_at_models(pipeline: Pipeline, base: Path) -> Findings:
     found = Findings()
     if not pipeline.opens_files:
         return found
-    for name in sorted(pipeline.models):
+    for name in sorted(pipeline.models, key=lambda name: (name in pipeline.kept, name)):
         source = pipeline.described(name)
         files = ModelFiles(name, source, base)
         if not (base / files.folder).is_dir():
             continue  # told with the other missing files
-        found.problems += look_at_model(files)
+        problems = list(look_at_model(files))
+        found.problems += [] if name in pipeline.kept else problems  # those are told of the model that it is of
         _look_at_heads(pipeline, files, found)
         tokenizer = _tokenizer(files, found)
         for index, stage in enumerate(pipeline.stages):

@@ -411,6 +411,18 @@ def test_a_reference_of_another_type_is_looked_at_too(folder: Path) -> None:
     assert "model `reference`: ref.json: a model of type `bloom` takes no positions" in problem.what
 
 
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+def test_files_of_an_earlier_version_are_those_of_its_model_and_told_once(folder: Path, file: str) -> None:
+    """It names none itself, so there is no other place to mend."""
+    spec = pipeline().to_dict()
+    spec["models"]["earlier"] = {"version_of": "policy", "at": 0}
+    spec["stages"].insert(2, {"id": "ref", "op": "logprob", "model": "earlier"})
+    made = Pipeline.from_dict(spec)
+    assert told(folder, made) == []
+    (folder / file).write_text("[1]")
+    assert [problem.path for problem in told(folder, made)] == ["models.policy.path"]
+
+
 def test_a_critic_of_a_type_without_a_value_head_is_told(folder: Path) -> None:
     """Before any engine is asked; the same type may be the policy."""
 
