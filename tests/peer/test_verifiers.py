@@ -15,6 +15,7 @@ from dflowd.workers.pool import Pool, Terms
 pytest.importorskip("verifiers")
 pytestmark = pytest.mark.peer
 
+LOADS_S = 600.0  # a worker's first call imports verifiers, which takes minutes beside others' work
 CLASS = "dflowd.rewards.verifiers:Conversation"
 CODE = '''
 import verifiers as vf
@@ -59,7 +60,7 @@ def played(pool: Pool, said: list[str], **args: Any) -> list[tuple[list[str], fl
     for turn in range(len(said) + 1):
         messages += [{"role": "assistant", "content": said[turn - 1]}] if turn else []
         call = Arguments((), {**named, "messages": messages, "begins": 1, "is_last": False}, "a", max(0, turn - 1))
-        (outcome,) = pool.map(CLASS, [call], Due(is_turn=True), Terms(60.0), lambda: None)
+        (outcome,) = pool.map(CLASS, [call], Due(is_turn=True), Terms(LOADS_S), lambda: None)
         assert not outcome.error
         messages += outcome.value["messages"] or []
         if turn:
