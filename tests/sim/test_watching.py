@@ -19,7 +19,7 @@ from dflow_protocols.simulator.drawn.choice import Choice
 from dflow_protocols.simulator.drawn.survey import hunt
 from dflow_protocols.simulator.drawn.swarm import live_through
 from dflow_protocols.simulator.drawn.watch import CHECKERS, INSPECT_S, Watch
-from dflow_protocols.simulator.faults import Crash, Join, Pause, Split, Stop
+from dflow_protocols.simulator.faults import Crash, Cut, Join, Pause, Split, Stop, When
 from dflow_protocols.simulator.faults.target import crash
 from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.invariants import Violation
@@ -28,13 +28,14 @@ from dflow_protocols.simulator.model.work import NOISY
 from dflow_protocols.simulator.mutations import MUTATIONS
 from dflow_protocols.simulator.mutations.mutation import Mutation, gives, living
 from dflow_protocols.simulator.spawn import spawn
-from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two, with_sizes
+from dflow_protocols.simulator.toy import TOY_LEAVES, several_updates, two_steps, warm_then_two, with_sizes
 from dflow_protocols.simulator.watching.books import Books
 from dflow_protocols.simulator.watching.checker import Checker, Steady
 from dflow_protocols.simulator.watching.heads import Heads
 from dflow_protocols.simulator.watching.limits import Limits
 from dflow_protocols.simulator.watching.runs.cycles import Cycles
 from dflow_protocols.simulator.watching.runs.ending import Ending
+from dflow_protocols.simulator.watching.runs.flow import Flow
 from dflow_protocols.simulator.watching.runs.thrift import Thrift
 from dflow_protocols.simulator.watching.waking import Waking
 from dflow_protocols.simulator.watching.working import Working
@@ -42,7 +43,7 @@ from dflow_protocols.simulator.world import World
 from dflow_protocols.wire.frame import Frame
 from dflow_protocols.wire.steps import Record, RecordPut, Roster, RunAck, RunPut
 from dflow_protocols.work import ChainWork, Done, Failed
-from tests.support.simulated import ENDS_S, FORMED_S
+from tests.support.simulated import ENDS_S, FORMED_S, mesh
 
 RUN = RunId("a" * 32)
 CALM = Choice(nodes=3, faults=(), engine="pure")
@@ -180,6 +181,16 @@ def test_who_hears_of_a_resume_alone_may_give_up_what_it_began_before() -> None:
     world.at(world.now + 0.1, Split((2,), 0.3, inbound=True))
     world.at(world.now + 0.15, Stop(resumed_by=0, resumed_after_s=0.1, node=1))
     world.run(6.0)
+
+
+def test_a_seal_whose_put_was_lost_is_waited_for_until_it_is_put_again() -> None:
+    """Who moved on as it was lost says it again not at its next look but at the one after."""
+    world, run = mesh(3, pipeline=several_updates())
+    Watch(world, (Flow,))
+    world.plan(When("start apply_work", 3, node=None), Cut(1, 0, 0.15))
+    over = ended(world, run)
+    world.run(ENDS_S, over)
+    assert over()
 
 
 def test_books_that_grow_with_each_step_are_noticed() -> None:

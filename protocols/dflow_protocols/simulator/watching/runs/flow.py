@@ -16,6 +16,7 @@ from ...world import World
 from ..checker import Checker, Seen, Steady, is_small, node_of, state_of
 
 SETTLES_S = 0.5  # a round trip to the replicas
+SAID_AGAIN = 3 * REFRESH  # suspicion times; at the second look, as the first may be just after the node moved on
 TAKEN_S = 0.5  # a theft: far less than the orphan rule takes
 STILL_S = 2.0  # nothing of a run is in any slot
 STEP_S = 8.0  # from one version to the next: a step of the toy pipelines takes one or two
@@ -74,7 +75,7 @@ class Flow(Checker):
             waited, steady_s = self.world.now - since, self.steady.seconds
             if min(waited, steady_s) <= SETTLES_S:
                 continue
-            if waited >= steady_s and steady_s <= SETTLES_S + REFRESH * self._suspicion_s:
+            if waited >= steady_s and steady_s <= SETTLES_S + SAID_AGAIN * self._suspicion_s:
                 continue  # what was lost before all was well is said again first
             if any(_is_settling(host, run, seal) for host in self.world.live()):
                 raise self.broken(f"seal {seal.id[:6]} is put for {waited:.1f} s and not settled", "seal_settles")
