@@ -6,7 +6,7 @@ of one that is so many behind, or of whatever version a sampler has (`async`, co
 An async run has several daemons, since one that is alone samples nothing ahead. After each run `out` has
 
     curves.csv     reward and held-out accuracy by variant, seed and step
-    summary.json   mean and deviation over the seeds; `gap`: versions that a step's tokens were behind, in the mean
+    summary.json   mean and deviation over the seeds; `gap`: steps that a step's tokens were behind, in the mean
     curves.png     reward and held-out accuracy by step, means over the seeds
 
 A run takes some three minutes on a core of its own; an async one longer, by its further daemons.
