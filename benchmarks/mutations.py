@@ -63,6 +63,8 @@ def page(outcomes: Sequence[Outcome]) -> str:
 
 
 def main(names: Sequence[str]) -> None:
+    if unknown := [name for name in names if name not in MUTATIONS]:
+        sys.exit(f"no mutation is called {', '.join(unknown)}; docs/mutations.md lists all")
     wanted, began = list(names or MUTATIONS), time.monotonic()
     outcomes: dict[str, Outcome] = {}
     with ProcessPoolExecutor() as pool:  # on all cores; what is noticed late holds nobody else up
