@@ -379,7 +379,10 @@ class Node:
 
     def _tick(self, now: float, actions: list[Action | Changed]) -> None:
         if now >= self.membership.deadline:
+            living = self._views.living()
             actions += self.membership.handle(now, Tick())
+            if self._views.living() != living:  # who was found to be out of reach is no change of the members
+                self._registry.revision.bump()
         if now >= self._refresh_at:
             self._registry.revision.bump()
             self._refresh_at = now + REFRESH * self.membership.suspicion_s() / 2

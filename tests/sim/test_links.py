@@ -7,14 +7,16 @@ from itertools import combinations
 
 import pytest
 
-from dflow_protocols.simulator.faults import Cut, Sever, Split
+from dflow_protocols.simulator.faults import CloseLane, Cut, Join, Sever, Split
 from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import warm_then_two
+from dflow_protocols.simulator.watching.checker import living_at
 from dflow_protocols.simulator.world import World
 from tests.support.simulated import ENDS_S, mesh
 
 NODES = 5
+MANY = 16
 PAIRS = frozenset(combinations(range(NODES), 2))
 SHAPES = {
     "one-pair": frozenset({(0, 1)}),
@@ -26,6 +28,7 @@ SHAPES = {
 LOOSE = 2
 SETTLED_S = 8.0  # after so long each knows whom it cannot talk to
 SLOWER = 3.0  # times the run of the undisturbed mesh
+UNREACHED_S = 10.0  # a lane is tried four times, which takes 7.5 s, before anybody hears that it failed
 REPORTED_S = 90.0  # a pair that is apart for a minute is told of by then
 TOGETHER_S = 10.0
 
@@ -120,3 +123,20 @@ def test_a_mesh_that_loses_frames_names_no_pair() -> None:
     world.run(REPORTED_S)
     assert not [report for _, report in world.reports if report.name == "membership.apart"]
     finish(world, run, ENDS_S)
+
+
+def test_whom_nobody_can_dial_counts_to_nobody_in_a_mesh_where_most_are_silent_for_long() -> None:
+    """Each hears a given member seldom, and one that let its failure pass was taken for the way to it by all others."""
+    world, _ = mesh(MANY)
+    others, closed = tuple(world.hosts), world.add((0,))
+    world.at(world.now, CloseLane("control", ENDS_S, closed.index))
+    world.at(world.now, Join(closed.index))
+
+    def is_known() -> bool:
+        return all(closed.id in node(host).membership.members for host in others)
+
+    def is_counted() -> bool:
+        return any(closed.id in living_at(host) for host in others)
+
+    world.expect(SETTLED_S, is_known, "all hear of who joins")
+    world.expect(UNREACHED_S, lambda: not is_counted(), "nobody counts on it")

@@ -379,12 +379,15 @@ class Membership:
             out.append(Send(self._table.me, self._sync(wants_answer=False)))
 
     def _fail_to_reach(self, now: float, node: NodeId, lane: str, address: str, out: Actions) -> None:
-        """A lane did not get through. That says something only of a member that speaks to this node all the same."""
+        """A lane did not get through. That says something only of a member that speaks to this node all the same: who
+        was silent, as most are in a larger mesh, is asked for a word."""
         member = self.members.get(node)
-        if member is None or not member.is_up or now - member.heard > self.suspicion_s():
-            return
-        if not _is_announced(member.meta, lane, address):
+        if member is None or not member.is_up or not _is_announced(member.meta, lane, address):
             return  # of a life before this one, or a seed's: the announced one is dialled by now
+        if now - member.heard > self.suspicion_s():
+            self.reach.await_word(now, node, lane, address)
+            self._detector.ask(node, out)
+            return
         if self.reach.fail(node, lane, address):
             fields = {"node": node, "lane": lane, "address": address}
             out.append(Report("membership.unreached", fields, "warning"))
@@ -399,6 +402,8 @@ class Membership:
                 self._pull_metas(now, self._rng.choice(others), lacking, out)
         self._table.expire(now, out)
         self.reach.expire(now)
+        for failed in self.reach.take_proved(now, self.members, self.suspicion_s()):
+            self._fail_to_reach(now, *failed, out)
         self._links.tick(now, out)
         self._keep_contact(now, out)
         self._ask_way_back(now, out)

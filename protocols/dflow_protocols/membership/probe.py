@@ -114,7 +114,7 @@ class Prober:
 
     def begin(self, target: NodeId, now: float, indirect_at: float, ends_at: float) -> Probe:
         """The probe of this round's target is the one under way from now on."""
-        self.current = Probe(target, self._next_sequence(), now, indirect_at, ends_at)
+        self.current = Probe(target, self.next_sequence(), now, indirect_at, ends_at)
         return self.current
 
     def end(self) -> Probe | None:
@@ -126,7 +126,7 @@ class Prober:
         """Probe for another member: the sequence to ping the target with; None if there is no room for one more."""
         if len(self.relays) >= MAX_RELAYS:
             return None
-        sequence = self._next_sequence()
+        sequence = self.next_sequence()
         self.relays[sequence] = relay
         return sequence
 
@@ -139,7 +139,7 @@ class Prober:
     def forget_relays(self) -> None:
         self.relays.clear()
 
-    def _next_sequence(self) -> int:
+    def next_sequence(self) -> int:
         self._sequence += 1
         return self._sequence
 
@@ -231,6 +231,10 @@ class FailureDetector:
             out.append(Send(relay.asker, Ack(relay.asked, self._table.riders(relay.asker))))
         if self._prober.current is not None and self._prober.current.answer(source, sequence, is_direct):
             self._awareness.note(-1)
+
+    def ask(self, node: NodeId, out: Actions) -> None:
+        """Any word of it is wanted at once. No round's probe ends with the answer."""
+        out.append(Send(node, Ping(self._prober.next_sequence(), self._table.riders(node))))
 
     def nacked(self, source: NodeId, sequence: int) -> None:
         if self._prober.current is not None:

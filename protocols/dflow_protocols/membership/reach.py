@@ -16,7 +16,7 @@ from ..events import Report, Rng
 from ..names import NodeId
 from ..rendezvous import ranked
 from ..wire.gossip import MAX_APART
-from .table import Actions, Table
+from .table import Actions, Member, Table
 
 COMPLAINT_S: Final = 150.0  # a complaint stands for so long; it is made again every two minutes while it is true
 MAX_COMPLAINTS: Final = 64
@@ -33,12 +33,21 @@ class Complaint:
     until: float
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A lane to a member that had been silent, too, did not get through."""
+
+    address: str
+    at: float
+
+
 class Reach:
     """What lanes found out, by member. All of it is soft: what is true is found out again."""
 
     def __init__(self) -> None:
         self.unreached: dict[NodeId, dict[str, str]] = {}  # lane -> the address that did not answer
         self.complaints: dict[tuple[NodeId, str], Complaint] = {}  # by who complains, and lane
+        self._unproved: dict[tuple[NodeId, str], Failure] = {}  # by member and lane: perhaps it is merely away
 
     def fail(self, node: NodeId, lane: str, address: str) -> bool:
         """A lane did not get through to a member that lives. Whether that is news."""
@@ -49,6 +58,7 @@ class Reach:
 
     def succeed(self, node: NodeId, lane: str) -> bool:
         """A lane got through. Whether the member had been out of reach, and is no more."""
+        self._unproved.pop((node, lane), None)
         lanes = self.unreached.get(node)
         if lanes is None or lanes.pop(lane, None) is None:
             return False
@@ -59,8 +69,27 @@ class Reach:
     def forget(self, node: NodeId) -> None:
         """It is gone, or lives a new life at an address of its own."""
         self.unreached.pop(node, None)
-        for of in [of for of in self.complaints if of[0] == node]:
-            del self.complaints[of]
+        for books in (self.complaints, self._unproved):
+            for of in [of for of in books if of[0] == node]:
+                del books[of]
+
+    def await_word(self, now: float, node: NodeId, lane: str, address: str) -> None:
+        """A lane did not get through to a member that said nothing of late: its next word proves that it lives."""
+        self._unproved[node, lane] = Failure(address, now)
+
+    def take_proved(
+        self, now: float, members: Mapping[NodeId, Member], patience_s: float
+    ) -> list[tuple[NodeId, str, str]]:
+        """Member, lane and address of failures after which that member spoke. Those after which it said nothing for
+        `patience_s` are forgotten."""
+        proved = []
+        for (node, lane), failure in [*self._unproved.items()]:
+            is_proved = members[node].heard >= failure.at
+            if is_proved:
+                proved.append((node, lane, failure.address))
+            if is_proved or now - failure.at > patience_s:
+                del self._unproved[node, lane]
+        return proved
 
     def complain(self, now: float, source: NodeId, lane: str, address: str) -> bool:
         """A member says that it cannot dial this node. Whether that is news."""

@@ -19,6 +19,14 @@ MEMBERSHIP = (
     Mutation("two_of_one_key_both_speak", "17a", "membership.duplicate:Duplicate.yields_to", gives(False)),
     Mutation("who_cannot_be_dialled_counts", "18", "membership.reach:Reach.fail", gives(False)),
     Mutation(
+        "the_silent_are_not_asked",
+        "18",
+        "membership.reach:Reach.await_word",
+        gives(None),
+        unseen="in few drawn worlds all others fail to dial a member, of which one heard nothing just then; "
+        "`tests/unit/protocols/membership/test_reach.py` shows it",
+    ),
+    Mutation(
         "who_comes_and_goes_is_dealt_work",
         "18b",
         "membership.table:UNSTEADY_FOR",

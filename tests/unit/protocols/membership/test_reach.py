@@ -1,4 +1,4 @@
-"""Who is apart, and which way frames go round: derived from what each says of itself."""
+"""Who is apart, and which way frames go round: derived from what each says of itself. Who cannot be dialled."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dflow_protocols.events import LaneFailed, LaneOpened, Received, Send, Tick
+from dflow_protocols.membership.machine import Membership
 from dflow_protocols.membership.reach import MAX_HOPS, find_routes
 from dflow_protocols.names import NodeId
+from dflow_protocols.wire.gossip import Ping, Unreachable
 from tests.unit.protocols.books import who
+from tests.unit.protocols.membership.mesh import Host, Mesh
 
 
 def nodes(count: int) -> list[NodeId]:
@@ -73,3 +77,53 @@ def test_frames_that_follow_the_routes_arrive_and_never_go_in_circles(count: int
                 at = find_routes(at, apart, [m for m in members if m != at]).get(to, to)
                 hops += 1
                 assert hops <= MAX_HOPS + 1
+
+
+def silent(mesh: Mesh) -> tuple[Membership, Host]:
+    """A node, and a member that lives and has said nothing to it for a suspicion time, as is usual among so many."""
+    mesh.start_all()
+    life, other = mesh.hosts[0].life, mesh.hosts[1]
+    assert life is not None
+    assert mesh.until(lambda: mesh.all_see("alive", *range(len(mesh.hosts))), 30.0)
+    assert mesh.until(lambda: mesh.now - life.members[other.node].heard > life.suspicion_s(), 30.0)
+    return life, other
+
+
+def test_who_was_silent_when_its_lane_failed_is_asked_and_its_word_proves_that_it_cannot_be_dialled() -> None:
+    """Else the failure passes, and this node is everybody's way to a member that nobody can dial."""
+    mesh = Mesh(16, seed=2)
+    life, other = silent(mesh)
+    told = life.handle(mesh.now, LaneFailed(other.node, "bulk", other.meta.bulk))
+    (ping,) = [a.message for a in told if isinstance(a, Send) and isinstance(a.message, Ping) and a.to == other.node]
+    assert not life.reach.unreached
+    assert other.life is not None
+    for action in other.life.handle(mesh.now, Received(mesh.id(0), ping)):
+        if isinstance(action, Send) and action.to == mesh.id(0):
+            life.handle(mesh.now, Received(other.node, action.message))
+    told = life.handle(life.deadline, Tick())
+    assert Send(other.node, Unreachable("bulk", other.meta.bulk)) in told
+    assert set(life.reach.unreached) == {other.node}
+    life.check()
+
+
+def test_who_stays_silent_when_its_lane_failed_is_merely_away() -> None:
+    """A split, say, that heals later: that its address does not answer then says nothing of the address."""
+    mesh = Mesh(16, seed=2)
+    life, other = silent(mesh)
+    mesh.cut(range(16), range(16))
+    failed_at = mesh.now
+    life.handle(failed_at, LaneFailed(other.node, "bulk", other.meta.bulk))
+    life.handle(max(life.deadline, failed_at + 1.1 * life.suspicion_s()), Tick())
+    life.observe(failed_at + 1.2 * life.suspicion_s(), other.node, None)
+    life.handle(max(life.deadline, failed_at + 1.2 * life.suspicion_s()), Tick())
+    assert not life.reach.unreached
+
+
+def test_who_was_silent_and_answers_at_its_address_after_all_can_be_dialled() -> None:
+    mesh = Mesh(16, seed=2)
+    life, other = silent(mesh)
+    life.handle(mesh.now, LaneFailed(other.node, "bulk", other.meta.bulk))
+    life.handle(mesh.now, LaneOpened(other.node, "bulk"))
+    life.observe(mesh.now, other.node, None)
+    life.handle(life.deadline, Tick())
+    assert not life.reach.unreached
