@@ -43,6 +43,7 @@ def test_two_members_that_cannot_talk_end_as_all_do(tmp_path: Path) -> None:
         assert told["missing"] == []  # what n2 knows comes to n1 by way of n0
 
 
+@pytest.mark.skipif(bool(lacks("nft")), reason=lacks("nft"))
 def test_where_long_packets_are_lost_a_run_ends_as_anywhere(tmp_path: Path) -> None:
     """A tunnel on the way takes less than both ends believe: pings pass, and no gradient does."""
     with HostMesh(tmp_path, 3) as mesh:
