@@ -138,9 +138,10 @@ class Node:
     @property
     def may_rest(self) -> bool:
         """Whether no step waits for this node: partitions of the only run wait behind what its slots are at, so neither
-        do these run dry at once, nor is the step's manifest due. Thieves and clients may wait for an answer."""
+        do these run dry at once, nor is the step's manifest due. Thieves and clients may wait for an answer. Who is
+        alone hears too little for a rest to be worth it."""
         active = [run for run in self.runs.values() if run.is_active]
-        return len(active) == 1 and active[0].calls.has_waiting
+        return len(active) == 1 and active[0].calls.has_waiting and len(self._views.living()) > 1
 
     def handle(self, now: float, event: Event) -> list[Action]:
         """A turn with one event."""

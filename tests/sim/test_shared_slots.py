@@ -17,13 +17,17 @@ TOGETHER = two_steps(partitions=9, at_once=3)
 
 
 def test_a_node_rests_between_turns_while_its_only_run_has_work_before_its_slots() -> None:
-    """What waits there of one run says nothing of another one's seals."""
-    world, first = mesh(1, pipeline=two_steps(partitions=40))
+    """What waits there of one run says nothing of another one's seals; and who is alone has nobody to hear from."""
+    world, first = mesh(2, pipeline=two_steps(partitions=40))
     here = node(world.hosts[0])
     world.expect(ENDS_S, lambda: here.may_rest, "partitions wait behind what its slot is at")
     second = world.submit(0, two_steps())
     world.expect(ENDS_S, lambda: second in here.runs, "it knows of another run")
     assert here.runs[first].calls.has_waiting
+    assert not here.may_rest
+    alone, first = mesh(1, pipeline=two_steps(partitions=40))
+    here = node(alone.hosts[0])
+    alone.expect(ENDS_S, lambda: first in here.runs and here.runs[first].calls.has_waiting, "partitions wait")
     assert not here.may_rest
 
 
