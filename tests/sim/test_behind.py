@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 
 import pytest
 
@@ -37,7 +36,7 @@ from dflow_protocols.simulator.toy import (
     with_sizes,
 )
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, SaveWork
-from tests.support.simulated import ENDS_S, NOISES, Sampled, mesh
+from tests.support.simulated import ENDS_S, NOISES, Sampled, mesh, undisturbed_weights
 
 FOUR = with_sizes(two_steps(), 4, 5, 4)
 SEVERAL = {
@@ -48,16 +47,9 @@ SEVERAL = {
 PIPELINES = {"lag": with_lag(FOUR, 2), "async": with_segments(FOUR, 2), **SEVERAL}
 
 
-@cache
-def undisturbed(pipeline: Pipeline) -> tuple[ShardId, ...]:
-    """What one node alone makes of it."""
-    world, run = mesh(1, pipeline=pipeline)
-    return finish(world, run, ENDS_S)
-
-
 def is_due(pipeline: Pipeline, weights: tuple[ShardId, ...], noise: frozenset[type] = frozenset()) -> bool:
     """Whether a run may end with these weights."""
-    return bool(noise) or pipeline.reproducibility != EXACT or weights == undisturbed(pipeline)
+    return bool(noise) or pipeline.reproducibility != EXACT or weights == undisturbed_weights(pipeline)
 
 
 def first(pipeline: Pipeline, step: int) -> int:

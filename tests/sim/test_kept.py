@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 
-from dflow_protocols.names import ShardId
-from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.ranges import shards_of
 from dflow_protocols.simulator.drawn.watch import Watch
 from dflow_protocols.simulator.faults import Crash, Join, PowerCut, starts
@@ -27,7 +23,7 @@ from dflow_protocols.simulator.toy import (
 from dflow_protocols.simulator.watching.runs.purity import Purity
 from dflow_protocols.versions.kept import role
 from dflow_protocols.work import SaveWork
-from tests.support.simulated import ENDS_S, mesh
+from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
 
 KEPT = role("reference")
 WARM = with_kept_reference(with_sizes(warm_then_two(every=1), 5, 3, 4), 2)
@@ -39,20 +35,13 @@ PIPELINES = {
 }
 
 
-@cache
-def undisturbed(pipeline: Pipeline) -> tuple[ShardId, ...]:
-    """What one node alone makes of it."""
-    world, run = mesh(1, pipeline=pipeline)
-    return finish(world, run, ENDS_S)
-
-
 @pytest.mark.parametrize("nodes", [2, 4])
 @pytest.mark.parametrize("name", PIPELINES)
 def test_the_weights_follow_from_the_reference_and_not_from_the_mesh(name: str, nodes: int) -> None:
     """The checker holds what a stage reads against the updates that it passed."""
     world, run = mesh(nodes, pipeline=PIPELINES[name], slots=(1, 2))
     Watch(world, (Purity,))
-    assert finish(world, run, ENDS_S) == undisturbed(PIPELINES[name])
+    assert finish(world, run, ENDS_S) == undisturbed_weights(PIPELINES[name])
 
 
 def test_each_version_has_what_the_policy_was_at_that_step() -> None:
@@ -71,7 +60,7 @@ def test_who_comes_late_has_the_reference_of_the_others(noise: frozenset[type]) 
         world, run = mesh(3, pipeline=WARM, noise=noise)
         world.at(world.now + 1.0, Crash(victim, 6.0))
         weights = finish(world, run, ENDS_S)
-        assert noise or weights == undisturbed(WARM)
+        assert noise or weights == undisturbed_weights(WARM)
 
 
 @pytest.mark.parametrize("tenths", range(0, 60, 10))
@@ -84,7 +73,7 @@ def test_a_joiner_goes_on_alone_from_what_it_copied(tenths: int) -> None:
     for node in (0, 1):
         world.at(world.now + tenths / 10, Crash(node))
     world.run(tenths / 10 + 0.1)
-    assert finish(world, run, ENDS_S) == undisturbed(WARM)
+    assert finish(world, run, ENDS_S) == undisturbed_weights(WARM)
 
 
 @pytest.mark.parametrize("nth", [0, 2, 3, 5])
@@ -94,7 +83,7 @@ def test_a_checkpoint_holds_the_reference(nth: int) -> None:
     world.when(starts(SaveWork, nth=nth), PowerCut(2.0), 0.3)
     begin_again(world, run, ENDS_S)
     world.run(ENDS_S, ended(world, run))
-    assert finish(world, run, ENDS_S) == undisturbed(WARM)
+    assert finish(world, run, ENDS_S) == undisturbed_weights(WARM)
 
 
 def test_a_reference_that_moves_with_its_policy_is_noticed() -> None:

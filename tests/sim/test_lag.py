@@ -3,13 +3,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 
 from dflow_protocols.events import Action, Advanced, Event, Start
-from dflow_protocols.names import ShardId
-from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.goals import finish
 from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.toy import (
@@ -23,7 +19,7 @@ from dflow_protocols.simulator.toy import (
     with_sizes,
 )
 from dflow_protocols.work import ApplyWork, BlockWork, ChainWork, Work
-from tests.support.simulated import ENDS_S, mesh
+from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
 
 FOUR = with_sizes(two_steps(), 4, 5, 4)
 LAGGED = with_lag(FOUR, 1)
@@ -40,24 +36,17 @@ PIPELINES = {
 }
 
 
-@cache
-def undisturbed(pipeline: Pipeline) -> tuple[ShardId, ...]:
-    """What one node alone makes of it."""
-    world, run = mesh(1, pipeline=pipeline)
-    return finish(world, run, ENDS_S)
-
-
 @pytest.mark.parametrize("nodes", [2, 4])
 @pytest.mark.parametrize("name", PIPELINES)
 def test_the_weights_follow_from_the_lag_and_not_from_the_mesh(name: str, nodes: int) -> None:
     """Which version a step samples from is the spec's to say, however far each node happens to be."""
     world, run = mesh(nodes, pipeline=PIPELINES[name], slots=(1, 2))
-    assert finish(world, run, ENDS_S) == undisturbed(PIPELINES[name])
+    assert finish(world, run, ENDS_S) == undisturbed_weights(PIPELINES[name])
 
 
 def test_a_lag_makes_other_weights() -> None:
     """It is another algorithm: a step trains on what an older version sampled."""
-    assert len({undisturbed(FOUR), undisturbed(LAGGED), undisturbed(PIPELINES["lag 2"])}) == 3
+    assert len({undisturbed_weights(FOUR), undisturbed_weights(LAGGED), undisturbed_weights(PIPELINES["lag 2"])}) == 3
 
 
 class Begun:

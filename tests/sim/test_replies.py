@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 
 from dflow_protocols.events import Action, Event, Start
-from dflow_protocols.names import ShardId
 from dflow_protocols.simulator.faults import Crash, Pause, When
 from dflow_protocols.simulator.goals import ended, finish
 from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.toy import two_policies
 from dflow_protocols.work import BlockWork, ChainWork
-from tests.support.simulated import ENDS_S, NOISES, mesh
+from tests.support.simulated import ENDS_S, NOISES, mesh, undisturbed_weights
 
 TALK = two_policies()  # two steps of two updates
 PARTITIONS = 5
@@ -40,12 +37,6 @@ class Begun:
         """Of no account."""
 
 
-@cache
-def undisturbed() -> tuple[ShardId, ...]:
-    world, run = mesh(1, pipeline=TALK)
-    return finish(world, run, ENDS_S)
-
-
 @pytest.mark.parametrize("noise", NOISES)
 def test_each_policy_is_trained_on_what_it_said(noise: frozenset[type]) -> None:
     """Each partition is said once and replied to once, and of what came of it a training reads its own part."""
@@ -53,7 +44,7 @@ def test_each_policy_is_trained_on_what_it_said(noise: frozenset[type]) -> None:
     begun = Begun()
     world.watch(begun)
     weights = finish(world, run, ENDS_S)
-    assert noise or weights == undisturbed()
+    assert noise or weights == undisturbed_weights(TALK)
     assert begun.read == {
         "theirs": {"answer.rollout", "adv.advantage"},
         "learn": {"roll.rollout", "ours.advantage"},
@@ -69,7 +60,7 @@ def test_a_node_may_die_between_the_updates_of_two_policies(version: int) -> Non
         world, run = mesh(3, pipeline=TALK, seed=which)
         world.plan(When("advance", version, node=which), Crash(which))
         world.run(ENDS_S, ended(world, run))
-        assert finish(world, run, ENDS_S) == undisturbed()
+        assert finish(world, run, ENDS_S) == undisturbed_weights(TALK)
 
 
 def test_a_node_may_die_between_what_is_said_and_the_reply() -> None:
@@ -79,7 +70,7 @@ def test_a_node_may_die_between_what_is_said_and_the_reply() -> None:
         world.plan(When("start chain_work", calls, node=1), Crash(1, 1.0))
         world.run(ENDS_S, ended(world, run))
         assert world.hosts[1].lives == 2
-        assert finish(world, run, ENDS_S) == undisturbed()
+        assert finish(world, run, ENDS_S) == undisturbed_weights(TALK)
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -88,4 +79,4 @@ def test_a_node_may_stall_between_the_updates_of_two_policies(noise: frozenset[t
     world, run = mesh(3, pipeline=TALK, noise=noise)
     world.plan(When("advance", 1, node=1), Pause(8.0, 1))
     weights = finish(world, run, ENDS_S)
-    assert noise or weights == undisturbed()
+    assert noise or weights == undisturbed_weights(TALK)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 import pytest
 
 from dflow_protocols.events import Action, Report, Start
-from dflow_protocols.names import ShardId
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.faults import Crash, Fault, Join, Pause, Trigger, sends
 from dflow_protocols.simulator.goals import ended, finish
@@ -26,7 +24,7 @@ from dflow_protocols.simulator.toy import (
 )
 from dflow_protocols.wire.steps import SealPut
 from dflow_protocols.work import ChainWork
-from tests.support.simulated import ENDS_S, NOISES, Sampled, mesh
+from tests.support.simulated import ENDS_S, NOISES, Sampled, mesh, undisturbed_weights
 
 EACH = 3 * TOY_PARTITIONS  # groups of a round, of which about four in five are kept
 ROUNDS = with_rounds(two_steps(), 22, 4)  # in two rounds each step
@@ -41,19 +39,12 @@ PIPELINES = {
 }
 
 
-@cache
-def undisturbed(pipeline: Pipeline = ROUNDS) -> tuple[ShardId, ...]:
-    """What one node alone makes of it."""
-    world, run = mesh(1, pipeline=pipeline)
-    return finish(world, run, ENDS_S)
-
-
 @pytest.mark.parametrize("nodes", [2, 5])
 @pytest.mark.parametrize("name", PIPELINES)
 def test_weights_follow_from_the_rounds_and_not_from_the_mesh(name: str, nodes: int) -> None:
     """How many there are to be is a function of what they gave, and who runs them is not."""
     world, run = mesh(nodes, pipeline=PIPELINES[name], slots=(1, 2))
-    assert finish(world, run, ENDS_S) == undisturbed(PIPELINES[name])
+    assert finish(world, run, ENDS_S) == undisturbed_weights(PIPELINES[name])
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -109,7 +100,7 @@ def test_a_step_of_several_rounds_survives(case: str, nodes: int, noise: frozens
     world.when(trigger, fault, after_s)
     world.run(ENDS_S, ended(world, run))
     weights = finish(world, run, ENDS_S)
-    assert noise or weights == undisturbed()
+    assert noise or weights == undisturbed_weights(ROUNDS)
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -120,7 +111,7 @@ def test_a_joiner_amid_a_round_ends_with_the_others(noise: frozenset[type]) -> N
         joiner = world.add((0,))
         world.when(of_round(1, nth), Join(joiner.index), 0.0)
         weights = finish(world, run, ENDS_S)
-        assert noise or weights == undisturbed()
+        assert noise or weights == undisturbed_weights(ROUNDS)
 
 
 @pytest.mark.parametrize("change", [with_async, with_segments])

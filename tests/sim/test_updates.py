@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
 
 import pytest
 
@@ -19,16 +18,10 @@ from dflow_protocols.simulator.toy import several_updates, two_steps, with_updat
 from dflow_protocols.simulator.watching.checker import Steady
 from dflow_protocols.simulator.watching.limits import MEASURE_S, Limits
 from dflow_protocols.work import SaveWork
-from tests.support.simulated import ENDS_S, NOISES, Sampled, mesh
+from tests.support.simulated import ENDS_S, NOISES, Sampled, mesh, undisturbed_weights
 
 SEVERAL = several_updates()  # 5 updates in the first step, 4 in the second
 FIRSTS = {0, 5}
-
-
-@cache
-def undisturbed() -> tuple[ShardId, ...]:
-    world, run = mesh(1, pipeline=SEVERAL)
-    return finish(world, run, ENDS_S)
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -40,7 +33,7 @@ def test_what_a_step_sampled_serves_all_its_updates(noise: frozenset[type]) -> N
     world.watch(sampled)
     weights = finish(world, run, ENDS_S)
     assert {step for step, _ in sampled.of} == FIRSTS
-    assert noise or weights == undisturbed()
+    assert noise or weights == undisturbed_weights(SEVERAL)
     assert {head.step for _, advanced in world.advanced for head in [advanced.head]} == set(range(10))
 
 
@@ -71,7 +64,7 @@ def test_a_node_may_die_between_any_two_updates(version: int, comes_back: bool) 
         world.plan(When("advance", version, node=which), Crash(which, 1.0 if comes_back else None))
         world.run(ENDS_S, ended(world, run))
         assert world.hosts[which].lives == (2 if comes_back else 1)
-        assert finish(world, run, ENDS_S) == undisturbed()
+        assert finish(world, run, ENDS_S) == undisturbed_weights(SEVERAL)
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -82,7 +75,7 @@ def test_a_node_may_stall_between_two_updates(version: int, noise: frozenset[typ
     world.plan(When("advance", version, node=1), Pause(8.0, 1))
     world.run(ENDS_S, ended(world, run))
     weights = finish(world, run, ENDS_S)
-    assert noise or weights == undisturbed()
+    assert noise or weights == undisturbed_weights(SEVERAL)
 
 
 @pytest.mark.parametrize("noise", NOISES)
@@ -94,7 +87,7 @@ def test_a_joiner_amid_the_updates_ends_with_the_others(noise: frozenset[type]) 
         world.at(world.now + seconds, Join(joiner.index))
         world.run(seconds + 0.1)
         weights = finish(world, run, ENDS_S)
-        assert noise or weights == undisturbed()
+        assert noise or weights == undisturbed_weights(SEVERAL)
 
 
 def test_what_was_lost_is_sampled_again_from_the_version_that_sampled_it() -> None:
@@ -108,7 +101,7 @@ def test_what_was_lost_is_sampled_again_from_the_version_that_sampled_it() -> No
         world.run(ENDS_S, ended(world, run))
         assert len(world.live()) == 1
         assert {step for step, _ in sampled.of} - FIRSTS
-        assert finish(world, run, ENDS_S) == undisturbed()
+        assert finish(world, run, ENDS_S) == undisturbed_weights(SEVERAL)
 
 
 def are_down(hosts: Sequence[Host]) -> Callable[[], bool]:
@@ -150,7 +143,7 @@ def test_a_run_that_was_stopped_amid_the_updates_of_a_step_ends_with_the_same_we
     world.at(world.now, Crash(1, 1.0))
     world.run(5.0)
     world.resume(0, run)
-    assert finish(world, run, ENDS_S) == undisturbed()
+    assert finish(world, run, ENDS_S) == undisturbed_weights(SEVERAL)
 
 
 class Saved(Sampled):

@@ -86,9 +86,9 @@ class Sampled:
 
 
 @cache
-def undisturbed_weights() -> tuple[ShardId, ...]:
-    """The parameters that one node alone makes of the toy pipeline."""
-    world, run = mesh(1)
+def undisturbed_weights(pipeline: Pipeline | None = None) -> tuple[ShardId, ...]:
+    """The parameters that one node alone makes of a pipeline, or of the toy one."""
+    world, run = mesh(1, pipeline=pipeline)
     return finish(world, run, ENDS_S)
 
 
