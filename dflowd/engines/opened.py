@@ -141,7 +141,8 @@ class Opened:
         return self._frozen[name]
 
     def loaded(self, job: Job, model: Model, state: State) -> Model:
-        """The model with the parameters of `state`; one that is not trained has those it started with."""
+        """The model with the parameters of `state`; one that is not trained has those it started with. Raises HostError
+        where the base that it stands on is not the run's."""
         for ref in shards_of(state, f"base:{model.name}"):
             _require_base(model, bytes(job.shards.read(ref)))
         refs = shards_of(state, f"params:{model.name}")
@@ -210,10 +211,11 @@ def first_seed(pipeline: Pipeline, model: str) -> int:
 
 
 def _require_base(model: Policy | Frozen, meant: bytes) -> None:
-    """Raises HostError where the adapters of a version belong to other weights than this host has."""
+    """Raises HostError where version 0's base is of other weights than this host has: adapters would not belong to it,
+    and a reference that is the base would say other things than elsewhere."""
     if model.base_id != meant:
         raise HostError(
             f"host {socket.gethostname()}: models.{model.name}: its base (hash {model.base_id.hex()[:8]}) is not the "
-            f"one that the run began with ({meant.hex()[:8]}), so the adapters do not belong to it; install the torch "
-            "and transformers that the other hosts have"
+            f"one that the run began with ({meant.hex()[:8]}), so it would compute other numbers than other hosts; "
+            "install the torch and transformers that they have"
         )

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dflow_protocols.pipeline import Pipeline
+from dflow_protocols.pipeline import Pipeline, plan
 from dflow_protocols.ranges import State, shards_of
-from dflow_protocols.work import Done, Failed, InitWork, LoadWork
+from dflow_protocols.steps.view import params_of
+from dflow_protocols.versions import kept
+from dflow_protocols.work import ChainWork, Done, Failed, InitWork, LoadWork
 from dflowd.engines.contract import Engine
 from dflowd.engines.opened import first_seed
 from dflowd.engines.registry import open_engine
@@ -134,6 +136,34 @@ def test_a_node_with_another_base_refuses_and_names_itself(engine: Engine, tmp_p
     assert failed.error.startswith(f"host {socket.gethostname()}: models.policy: its base (hash ")
     assert "is not the one that the run began with (00000000)" in failed.error
     assert isinstance(runner.perform(chain_work(runner, 1, "roll", 0, state)), Done)
+
+
+@pytest.mark.parametrize("reference", [None, {"version_of": "policy", "at": 1}], ids=["frozen", "kept"])
+def test_a_reference_beside_another_base_is_refused_as_the_policy_is(
+    engine: Engine, tmp_path: Path, reference: dict[str, Any] | None
+) -> None:
+    """A host may score what others sampled: what its own base says of that would be held for the run's."""
+    drawn = {"init": {"config": "tiny.json", "tokenizer": "tokenizer"}}
+    stages = tiny_spec("torch")["stages"]
+    stages.insert(4, {"id": "ref", "op": "logprob", "model": "reference"})
+    models = {"policy": dict(drawn), "reference": reference or drawn}
+    runner = adapted(engine, tmp_path, models=models, stages=stages)
+    (chain,) = (chain for chain in plan(runner.pipeline, 1).chains if "ref" in chain.stages)
+    assert chain.bases == (("policy", "policy"), ("reference", "policy"))
+    state = kept.carry(runner.pipeline, 0, None, runner.init())
+    rolled = dict(runner.done(chain_work(runner, 1, "roll", 0, state)).made[0].outputs)["rollout"]
+
+    def scored(version: State) -> Done | Failed:
+        params = params_of(version, chain.models, chain.bases)
+        asked = tuple(entry for entry in params if entry[0].endswith(":reference"))
+        return runner.perform(ChainWork(1, ("ref",), 0, asked, (("roll.rollout", rolled),)))
+
+    assert isinstance(scored(state), Done)
+    other = runner.shards.add(bytes(32))
+    failed = scored(tuple((name, other if name == "base:policy" else ref) for name, ref in state))
+    assert isinstance(failed, Failed)
+    assert failed.kind == "host"
+    assert failed.error.startswith(f"host {socket.gethostname()}: models.reference: its base (hash ")
 
 
 def test_a_checkpoint_of_adapters_is_read_back_to_the_same_shards(engine: Engine, tmp_path: Path) -> None:

@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dflow_protocols.names import RunId
+from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.simulator.faults import Crash, Join, PowerCut
 from dflow_protocols.simulator.goals import begin_again, finish, node
-from dflow_protocols.simulator.toy import two_models, warm_then_two, with_adapters
+from dflow_protocols.simulator.invariants import Violation
+from dflow_protocols.simulator.mutations import MUTATIONS
+from dflow_protocols.simulator.mutations.mutation import living
+from dflow_protocols.simulator.toy import (
+    two_models,
+    warm_then_two,
+    with_adapters,
+    with_async,
+    with_kept_reference,
+    with_reference,
+)
 from dflow_protocols.simulator.world import World
 from tests.support.simulated import ENDS_S, mesh
 
 ADAPTERS = with_adapters(warm_then_two(every=1))
+
+
+def with_base(pipeline: Pipeline) -> Pipeline:
+    """The same with adapters, and what is sampled is scored by their base."""
+    models = {**pipeline.models, "reference": pipeline.models["policy"]}
+    adapted = with_adapters(pipeline)
+    return replace(with_reference(adapted), models={**models, **adapted.models})
+
+
+REFERENCES = {
+    "frozen": with_base(warm_then_two()),
+    "frozen, behind": with_base(with_async(warm_then_two(), 1)),
+    "kept": with_kept_reference(with_adapters(warm_then_two()), 2),
+}
 
 
 def bases(world: World, run: RunId) -> set[tuple[str, ...]]:
@@ -33,6 +60,23 @@ def test_adapters_do_not_depend_on_how_many_nodes_train_them(nodes: int) -> None
     alone, same = mesh(1, pipeline=ADAPTERS)
     world, run = mesh(nodes, pipeline=ADAPTERS)
     assert finish(world, run, ENDS_S) == finish(alone, same, ENDS_S)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_reference_comes_with_what_is_said_of_its_base(name: str) -> None:
+    """Whoever scores holds its own base against that: the checker sees to it that it can."""
+    world, run = mesh(3, pipeline=REFERENCES[name])
+    world.at(world.now + 1.0, Crash(1, 3.0))
+    finish(world, run, ENDS_S)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_reference_that_comes_without_its_base_is_noticed(name: str) -> None:
+    """It would be scored by whatever base there is, and nothing would fail."""
+    with living(MUTATIONS["a_reference_comes_without_what_is_said_of_its_base"]):
+        world, run = mesh(2, pipeline=REFERENCES[name])
+        with pytest.raises(Violation, match="are given, due are"):
+            finish(world, run, ENDS_S)
 
 
 def test_a_base_outlives_crashes_and_is_learnt_by_who_joins() -> None:

@@ -6,7 +6,7 @@ import functools
 import math
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from dflow_protocols.names import CHUNK_BYTES, SealId, ShardRef, hash_shard
 from dflow_protocols.pipeline import Chain, Pipeline, Training, plan
 from dflow_protocols.ranges import RANGE_BYTES, State, gradient_sizes, pieces, range_bytes, shards_of
 from dflow_protocols.steps.reduction import cut_leaves, slices
+from dflow_protocols.steps.view import params_of
 from dflow_protocols.versions import facts
 from dflow_protocols.wire.steps import Header
 from dflow_protocols.work import (
@@ -41,12 +42,6 @@ from dflowd.jobs.job import Hashes, Job
 from dflowd.jobs.main_thread import ERRANDS
 
 HANGS_S = 300.0  # without anything to do for this process's main thread
-
-
-def params_of(state: State, models: Iterable[str]) -> State:
-    """What a work that uses these models is given of a version's state."""
-    names = {f"{role}:{model}" for role in ("base", "params") for model in models}
-    return tuple(entry for entry in state if entry[0] in names)
 
 
 @dataclass
@@ -162,7 +157,7 @@ class Alone:
         return state
 
     def chain(self, step: int, chain: Chain, state: State) -> list[Done]:
-        params = params_of(state, chain.models)
+        params = params_of(state, chain.models, chain.bases)
         return [self.done(ChainWork(step, chain.stages, part, params)) for part in range(chain.partitions)]
 
     def records(self, training: Training, made: list[Made]) -> list[dict[str, Made]]:
@@ -229,7 +224,7 @@ class Alone:
             for part in sorted({part for leaf in own for part, _, _ in leaf.pieces})
             for name in training.reads
         )
-        params = params_of(state, [training.model])
+        params = params_of(state, [training.model], [(training.model, training.model)])
         return self.done(BlockWork(step, training.stage, first, end, own, inputs, params)).made[0]
 
 

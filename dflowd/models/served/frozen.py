@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,11 @@ class Frozen:
         self.parameters = Parameters(self.name, () if self._adapters is None else self._adapters.named())
         self.parameters.compute_in(torch.float32, device)
         self._lying = _lying(description) or _held(description, seed)
-        self.base_id = b"" if self._adapters is None else hash_of(self._lying.items())
-        """As of a policy (models/policy.py)."""
+
+    @cached_property
+    def base_id(self) -> bytes:
+        """As of a policy (models/policy.py); of one without adapters what it has as the base of others."""
+        return hash_of(self._lying.items())
 
     def whole(self) -> Iterator[tuple[str, Tensor]]:
         """The parameters by their names, tied ones once, each with its adapter in it. Until the last one is taken the

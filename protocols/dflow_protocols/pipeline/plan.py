@@ -47,7 +47,7 @@ class Chain:
     stages: tuple[str, ...]  # stage ids, in order; the first one names the chain
     partitions: int  # of all rounds that there may be
     groups: int  # prompts of these, dealt to partitions in contiguous runs
-    models: tuple[str, ...]  # models whose parameters some stage reads
+    models: tuple[str, ...]  # models whose parameters some stage reads, of those that versions have
     sealed_in: SealKind  # `manifest`: training waits for it; `update`: only the step's end does (evaluate)
     cuts: tuple[int, ...] = ()  # places of stages with which another call begins
     at_once: int = 1  # partitions that one slot may work on together
@@ -55,6 +55,7 @@ class Chain:
     trained: tuple[str, ...] = ()  # "stage.output" of each partition that the step's trainings read
     counted: tuple[str, ...] = ()  # stages whose records' `groups` say what is trained on
     rounds: Rounds = Rounds()
+    bases: tuple[tuple[str, str], ...] = ()  # models that stand on a base, each with the one by which versions name it
 
     def round(self, index: int) -> range:
         """The partitions of a round."""
@@ -249,6 +250,7 @@ def _chain(pipeline: Pipeline, group: tuple[str, ...], readings: Sequence[_Readi
         trained=tuple(dict.fromkeys(read for each in readings for read in each.trained if _stage_of(read) in group)),
         counted=counted,
         rounds=rounds,
+        bases=tuple((model, of) for model in sorted({*readers}) if (of := pipeline.stands_on(model)) is not None),
     )
 
 

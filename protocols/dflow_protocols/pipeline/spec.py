@@ -228,6 +228,12 @@ class Pipeline:
         own = self.own_weights(model)
         return next((other for other in self.bases if self.own_weights(other) == own), None)
 
+    def stands_on(self, model: str) -> str | None:
+        """The model with adapters whose base a model's passes go through, as itself, as a version of that one or as
+        that base; None: they go through none."""
+        owner = self.kept[model].model if model in self.kept else model
+        return owner if owner in self.bases else self.is_base_of(model)
+
     def stage(self, stage_id: str) -> Stage:
         """Raises KeyError."""
         return self._by_id.get(stage_id) or _no_stage(stage_id)

@@ -8,6 +8,7 @@ from math import inf
 from ..names import MANIFEST, ShardId
 from ..pipeline.plan import Training
 from ..ranges import State, in_order, shards_of
+from ..steps.view import params_of
 from ..versions import kept, lagged
 from ..work import BlockWork, ChainWork
 from .model.provenance import Ledger, PartitionOutput, Weights
@@ -18,10 +19,13 @@ def check_read(engines: Engines, work: ChainWork) -> None:
     """A chain reads parameters of a version that it may be of: rollouts may be behind what is trained."""
     step_plan = engines.plan(work.step)
     chain = next(chain for chain in step_plan.chains if work.stages[0] in chain.stages)
+    frozen = [model for model, _ in chain.bases if model not in chain.models]
     if not step_plan.is_carried and chain.sealed_in == MANIFEST and step_plan.max_staleness:
         check_staleness(engines, parameters_of(work.state), work.step)
+        _check_bases(engines, work.state, frozen)
     else:
-        check_parameters(engines, work.state, step_plan.samples_from if chain.sealed_in == MANIFEST else work.step)
+        number = step_plan.samples_from if chain.sealed_in == MANIFEST else work.step
+        check_parameters(engines, work.state, number, frozen)
 
 
 def check_staleness(engines: Engines, params: tuple[ShardId, ...], step: int) -> None:
@@ -45,14 +49,17 @@ def parameters_of(state: State) -> tuple[ShardId, ...]:
     return tuple(ref.id for name, ref in state if name.startswith("params:"))
 
 
-def check_parameters(engines: Engines, state: State, step: int) -> dict[str, list[list[Weights]]]:
+def check_parameters(
+    engines: Engines, state: State, step: int, frozen: Collection[str] = ()
+) -> dict[str, list[list[Weights]]]:
     """The parameters are those before `step`: every training step of the model before it was applied, in order, and
-    no other. Gives these updates, for each model and each shard of it."""
+    no other. Gives these updates, for each model and each shard of it. `frozen`: models beside them that have no
+    parameters in a version, and stand on a base."""
     found: dict[str, list[list[Weights]]] = {}
     for name in sorted({name for name, _ in state if name.startswith("params:")}):
         for part, ref in enumerate(shards_of(state, name)):
             found.setdefault(name, []).append(_check_passed(engines, ref.id, name, part, step))
-    _check_bases(engines, state)
+    _check_bases(engines, state, frozen)
     return found
 
 
@@ -94,14 +101,14 @@ def _keeps_nothing(engines: Engines, training: Training, at: int) -> bool:
     return bool(fewest) and not training.share(kept)
 
 
-def _check_bases(engines: Engines, state: State) -> None:
-    """Adapters come with what the first version says of their base, and with nothing else."""
-    params = {name.removeprefix("params:") for name, _ in state if name.startswith("params:")}
-    due = sorted(params & set(engines.pipeline.bases))
+def _check_bases(engines: Engines, state: State, frozen: Collection[str] = ()) -> None:
+    """Whatever stands on a base comes with what the first version says of it, and with nothing else."""
+    models = {name.removeprefix("params:") for name, _ in state if name.startswith("params:")} | {*frozen}
+    due = {f"base:{model}": owner for model in models if (owner := engines.pipeline.stands_on(model)) is not None}
     named = [(name, ref) for name, ref in state if name.startswith("base:")]
-    assert [name for name, _ in named] == [f"base:{model}" for model in due], f"bases {named} are given, due are {due}"
+    assert [name for name, _ in named] == sorted(due), f"bases {named} are given, due are {sorted(due)}"
     for name, ref in named:
-        made = engines.ledger.weights(ref.id, name, 0)
+        made = engines.ledger.weights(ref.id, f"base:{due[name]}", 0)
         assert any(not each.parent for each in made), f"{name} is not the first version's"
 
 
@@ -115,7 +122,8 @@ def check_carried(engines: Engines, state: State, step: int) -> None:
     whole = due.keys() | kept.roles(engines.pipeline).keys()
     assert carried == whole, f"the version of step {step} carries {sorted(carried)}, due are {sorted(whole)}"
     for name in engines.pipeline.kept:
-        check_parameters(engines, tuple((f"params:{name}", ref) for ref in shards_of(state, kept.role(name))), step)
+        owner = engines.pipeline.stands_on(name)
+        check_parameters(engines, params_of(state, [name], [(name, owner)] if owner else []), step)
     for name, model in due.items():
         behind = int(name.removeprefix(lagged.PREFIX).partition(":")[0])
         older = [(f"params:{model}", ref) for ref in shards_of(state, name)]

@@ -20,7 +20,7 @@ from .batch import Batch, leaf_homes
 from .duty import BLOCK, SUM, Due, Duty
 from .patience import Wait
 from .reduction import aligned_blocks, cover
-from .view import StepView
+from .view import StepView, params_of
 
 
 def block_duties(view: StepView, batch: Batch) -> Due:
@@ -125,7 +125,8 @@ def _block_duty(view: StepView, batch: Batch, rank: int, block: Block) -> Duty:
     partitions = sorted({piece[0] for leaf in leaves for piece in leaf.pieces})
     inputs = tuple(entry for partition in partitions for entry in batch.data[partition])
     stage = batch.training.stage
-    params = view.params(view.trains, [batch.training.model])
+    model = batch.training.model
+    params = params_of(view.trains.state, [model], [(model, model)])
     weights = view.coefficients(view.trains, (stage,))
     work = BlockWork(view.step.number, stage, block.first, block.end, leaves, inputs, params, batch.whitening, weights)
     needs: list[tuple[ShardRef, Range | None]] = [(ref, None) for _, ref in params]

@@ -21,7 +21,7 @@ from ..work import ChainWork
 from .duty import AHEAD, CHAIN, CHAIN_REST, EVALUATE, Due, Duty
 from .patience import Wait
 from .progress import ChainProgress
-from .view import StepView, able_home, deal_rounds, partition_homes
+from .view import StepView, able_home, deal_rounds, params_of, partition_homes
 
 
 class OpenPartitions:
@@ -129,7 +129,7 @@ class OpenPartitions:
         assert source is not None, "a chain is open only where it is known what it reads"
         inputs = tuple((f"{record.task.stage}.{name}", ref) for record in before for name, ref in record.outputs)
         reads = (view.begins_with(chain), *(ref.id for record in before for ref in record.shards))
-        params = view.params(source, chain.models)
+        params = params_of(source.state, chain.models, chain.bases)
         call = chain.call(len(before))
         number = view.sampled_with if chain.sealed_in == MANIFEST else None
         together, weights = chain.together(call), view.coefficients(source, call)

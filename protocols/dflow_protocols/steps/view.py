@@ -6,7 +6,7 @@ The books and the plan of the step, the version it starts from, who lives and wh
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ from ..claiming.failure import Failures
 from ..claiming.loans import Loans
 from ..names import MANIFEST, Block, Coefficients, NodeId, Partition, SealId, Slice, TaskKey, VersionId
 from ..pipeline.plan import Chain, StepPlan, Training
-from ..ranges import State, in_order
+from ..ranges import State, in_order, shards_of
 from ..rendezvous import ranked
 from ..shards.holdings import Holdings
 from ..versions import kept
@@ -250,12 +250,13 @@ class StepView:
         """A version's coefficients of these stages."""
         return tuple(each for each in version.coefficients if each[0] in stages)
 
-    def params(self, version: Source, models: Collection[str]) -> State:
-        """A version's parameters of these models, and what it says of their bases; of models that are an earlier
-        version of another one, the parameters that it keeps of that."""
-        names = {f"{role}:{model}": f"{role}:{model}" for role in ("base", "params") for model in models}
-        names |= {kept.role(model): f"params:{model}" for model in models}
-        return in_order((names[name], ref) for name, ref in version.state if name in names)
+
+def params_of(state: State, models: Iterable[str], bases: Iterable[tuple[str, str]]) -> State:
+    """What works read of a version's state: the parameters of these models, of those that are an earlier version of
+    another one what it keeps of that; and what it says of the `bases` that models stand on (pipeline/plan.py:Chain)."""
+    roles = [(role, f"params:{model}") for model in models for role in (f"params:{model}", kept.role(model))]
+    roles += [(f"base:{owner}", f"base:{model}") for model, owner in bases]
+    return in_order((name, ref) for role, name in roles for ref in shards_of(state, role))
 
 
 def able_home(unit: TaskKey, home: NodeId | None, failed: frozenset[NodeId], able: frozenset[NodeId]) -> NodeId | None:

@@ -28,6 +28,14 @@ VERSIONS = (
         lambda original: lambda pipeline, number, parent, state: original(pipeline, number, None, state),
     ),
     Mutation(
+        "a_reference_comes_without_what_is_said_of_its_base",
+        "2c",
+        "steps.view:params_of",
+        lambda original: (
+            lambda state, models, bases: original(state, models, [each for each in bases if each[0] == each[1]])
+        ),
+    ),
+    Mutation(
         "versions_amid_a_step_are_carried_along",
         "22b",
         "versions.lagged:carry",
