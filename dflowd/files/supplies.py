@@ -61,11 +61,12 @@ class Located:
 
 @dataclass(slots=True)
 class _Supply:
-    """One run's. `base`: the folder that its engines are given, once all is here. `nowhere`: files that no member had
-    when it was last asked."""
+    """One run's. `base`: the folder that its engines are given, once all is here. `own_code`: where functions of this
+    host's own disk are loaded from, once that was asked. `nowhere`: files that no member had when it was last asked."""
 
     asked: FindFiles
     base: Path | None = None
+    own_code: str | None = None
     nowhere: frozenset[ShardId] = frozenset()
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
@@ -113,12 +114,19 @@ class Supplies:
 
     def code_of(self, run: RunId, base: str, pipeline: Pipeline) -> str:
         """The folder from which its users' functions are loaded. Where no code that came by wire runs it is the run's
-        own, whatever a client calls its files; and nowhere if that, or a function, leads into the cache."""
+        own, whatever a client calls its files; and nowhere if that, or a function, leads into the cache. Each start of
+        a work asks this, so where links lead is looked at once for each time that the run comes up."""
         if self.runs_code:
             return self.base_of(run, base)
+        supply = self._supplies.get(run)
+        if supply is None or supply.asked.base != base:
+            return self._own_code(base, pipeline)
+        if supply.own_code is None:
+            supply.own_code = self._own_code(base, pipeline)
+        return supply.own_code
+
+    def _own_code(self, base: str, pipeline: Pipeline) -> str:
         functions = [named.name.partition(":")[0] for named in named_files(pipeline) if is_code(named.path)]
-        if not functions:  # nothing is loaded, so nobody need look where links lead, at each start of a work
-            return base
         leads_in = any(self._cache.holds(Path(base) / name) for name in ("", *functions))
         return str(self._cache.nowhere) if leads_in else base
 

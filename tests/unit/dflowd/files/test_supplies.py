@@ -221,6 +221,29 @@ async def test_a_host_without_leave_loads_functions_from_its_own_disk_only(site:
         assert not at(Path(bare.supplies.code_of(other, str(bare.folder), spec)), name).exists()
 
 
+async def test_where_functions_are_loaded_from_is_looked_at_once_for_a_run(
+    site: Opens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each start of a task asks, in the daemon's one thread; the disk is asked again when the run comes up again."""
+    own = site(runs_code=False)
+    own.write()
+    looked: list[Path] = []
+    holds = FileCache.holds
+
+    def noted(cache: FileCache, path: Path) -> bool:
+        looked.append(path)
+        return holds(cache, path)
+
+    monkeypatch.setattr(FileCache, "holds", noted)
+    pipeline = with_code()
+    for _ in range(2):
+        own.find(listing())
+        looked.clear()
+        for _ in range(3):
+            assert own.supplies.code_of(RUN, str(own.folder), pipeline) == str(own.folder)
+        assert looked == [own.folder, own.folder / "judge.py"]
+
+
 async def test_a_file_that_the_cache_has_no_room_for_is_told(site: Opens) -> None:
     full, small = site(), site(limit=1000)
     full.write()
