@@ -63,10 +63,12 @@ class Moment:
     node: str
 
 
-def critical_path(spans: Sequence[Span], moments: Sequence[Moment] = (), began: float | None = None) -> list[Part]:
+def critical_path(
+    spans: Sequence[Span], moments: Sequence[Moment] = (), began: float | None = None, ahead: int = 0
+) -> list[Part]:
     """In the order of time. `spans`: on one clock. `began`: when the run was submitted; the time to the first task is
-    told too where it is given."""
-    tasks = _Tasks(spans)
+    told too where it is given. `ahead`: steps for which rollouts need no update."""
+    tasks = _Tasks(spans, ahead)
     here = tasks.last()
     if here is None:
         return []
@@ -90,9 +92,9 @@ def critical_path(spans: Sequence[Span], moments: Sequence[Moment] = (), began: 
 
 
 def _cause(before: Span, span: Span) -> Cause:
-    if before.step != span.step:
+    if before.step != span.step and before.phase in (Phase.APPLY, Phase.OTHER):
         return Cause.NEXT_STEP
-    if before.phase < span.phase:
+    if before.step == span.step and before.phase < span.phase:
         return _BEFORE.get(span.phase, Cause.OTHER)
     return Cause.BETWEEN if before.node == span.node else Cause.OTHER
 
@@ -100,8 +102,9 @@ def _cause(before: Span, span: Span) -> Cause:
 class _Tasks:
     """All spans, to be asked what one of them waited for."""
 
-    def __init__(self, spans: Sequence[Span]) -> None:
+    def __init__(self, spans: Sequence[Span], ahead: int) -> None:
         self._spans = spans
+        self._ahead = ahead
         order = sorted(range(len(spans)), key=lambda index: (spans[index].end, index))
         self._by_node, self._by_phase, self._by_partition = _Index(), _Index(), _Index()
         for index in order:
@@ -157,11 +160,13 @@ class _Tasks:
         found = [self._by_node.last((span.node,), until, self._walked)]
         if span.phase is Phase.CHAIN:
             found.append(self._by_partition.last((span.step, span.part), until, self._walked))
-            if (span.node, span.step - 1) not in self._updates:  # it copied the version that somebody made
-                found.append(self._by_phase.last((span.step - 1, Phase.APPLY), until, self._walked))
         else:
             earlier = (self._by_phase.last((span.step, phase), until, self._walked) for phase in _below(span.phase))
             found.append(next((other for other in earlier if other is not None), None))
+        if span.phase in (Phase.CHAIN, Phase.BLOCK):
+            update = span.step - 1 - (self._ahead if span.phase is Phase.CHAIN and not span.evaluates else 0)
+            if (span.node, update) not in self._updates:  # it copied the version that somebody made
+                found.append(self._by_phase.last((update, Phase.APPLY), until, self._walked))
         known = [other for other in found if other is not None]
         return max(known, key=lambda other: self._rank(other, span.node), default=None)
 

@@ -79,7 +79,8 @@ def report_of(gathered: Gathered, price_of: PriceOf | None = None) -> Report:
     incidents = _within(incidents_of(_on_one_clock(gathered.events, ahead), gathered.names, run), gathered)
     began_s, ended_s = _times(gathered, spans)
     first_step = min((span.step for span in spans), default=0)
-    path = critical_path(spans, moments_of(incidents), began_s if first_step == 0 else None)
+    steps_ahead = gathered.pipeline.ahead if gathered.pipeline is not None else 0
+    path = critical_path(spans, moments_of(incidents), began_s if first_step == 0 else None, steps_ahead)
     step_paths = step_paths_of(path)
     loads, waits, tails = loads_of(spans, path), waits_of(path), tails_of(spans)
     lines = node_lines_of(gathered.nodes, spans, incidents, began_s, ended_s, price_of)

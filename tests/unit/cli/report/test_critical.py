@@ -68,6 +68,31 @@ def test_a_node_that_copied_a_version_waited_for_who_made_it() -> None:
     ]
 
 
+def test_rollouts_that_are_behind_wait_for_no_update_that_they_do_not_need() -> None:
+    """`n1` samples step 1 while `n0` still updates with step 0: what it does next waits for its own slot alone, and the
+    block of step 1 for the version that it trains."""
+    rows = [
+        *one_step(0, 0.0)[:7],
+        task("1/roll/p0", "n1", 4.6, 5.0),
+        task("1/roll/p1", "n1", 5.2, 6.0),
+        task("1/learn/b0-4", "n0", 6.1, 7.0),
+    ]
+    assert told(critical_path(spans_of(rows, (), {}), ahead=1))[-6:] == [
+        (Cause.BETWEEN, "n1", 0.6),
+        ("roll", "n1", 0.4),
+        (Cause.BETWEEN, "n1", 0.2),
+        ("roll", "n1", 0.8),
+        (Cause.MANIFEST, "n0", 0.1),
+        ("learn", "n0", 0.9),
+    ]
+    rows = [*rows[:7], task("1/learn/b0-4", "n1", 5.5, 7.0)]
+    assert told(critical_path(spans_of(rows, (), {}), ahead=1))[-3:] == [
+        ("learn.apply", "n0", 1.0),
+        (Cause.NEXT_STEP, "n1", 0.5),
+        ("learn", "n1", 1.5),
+    ]
+
+
 def waited_for(*moments: Moment, but: str = "") -> str:
     """What `n1` is said to have waited for from 10 to 20; `n2` did its last task until 4."""
     rows = spans(
