@@ -2,7 +2,8 @@
 
 As `algorithms`, with which it shares budget and form: examples/spell_backward.yaml from several seeds, on one core,
 figures kept by run under `out`. What differs is whose rollouts a step trains on: those of the newest version (`lag` 0),
-of one that is so many behind, or of whatever version a sampler has (`async`, completions going on under newer weights).
+of the one so many steps before, or of whatever version a sampler has (`async`, where completions go on under newer
+weights).
 An async run has several daemons, since one that is alone samples nothing ahead. After each run `out` has
 
     curves.csv     reward and held-out accuracy by variant, seed and step
@@ -29,8 +30,8 @@ QUICK = {"lags": (0, 1), "staleness": (2,), "seeds": (0,), "warmup": 4, "steps":
 def measure(
     tell: Tell,
     *,
-    lags: Annotated[tuple[int, ...], "versions that rollouts are behind"] = (0, 1, 2, 4),
-    staleness: Annotated[tuple[int, ...], "versions that they are behind at most, where they are `async`"] = (4,),
+    lags: Annotated[tuple[int, ...], "steps that rollouts are behind"] = (0, 1, 2, 4),
+    staleness: Annotated[tuple[int, ...], "steps that they are behind at most, where they are `async`"] = (4,),
     nodes: Annotated[int, "daemons of an async run"] = 2,
     seeds: Annotated[tuple[int, ...], "of a run each"] = (0, 1, 2),
     warmup: Annotated[int, "steps on demonstrations"] = 50,
@@ -51,7 +52,7 @@ def lagging(lag: int) -> Variant:
 
 
 def loose(most: int, nodes: int) -> Variant:
-    """At most so many versions behind, completions in segments."""
+    """At most so many steps behind, completions in segments."""
     words = ("reproducibility=replay", f"async.max_staleness={most}", "async.partial=true")
     return Variant(f"grpo_async_{most}", (str(OVERLAYS / "grpo.yaml"), *(f"--set={word}" for word in words)), nodes)
 

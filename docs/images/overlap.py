@@ -28,7 +28,7 @@ from dflow_cli.report.spans import spans_of
 
 HERE = Path(__file__).parent
 ROLL_S, LEARN_S, STEPS = 2.0, 1.5, 8
-LOOSE = 2  # versions that rollouts may be behind
+LOOSE = 2  # steps that rollouts may be behind
 HIGH = 2.0  # inches of each of the two
 STYLES = {"stay": "#eceff3", "once": "#9aa3ae", "s0": "#3b6fd4", "s1": "#d97706", "s2": "#2c9a55", "s3": "#c2415d"}
 PALER = {"reduce": 0.72, "apply": 0.45}
@@ -36,7 +36,7 @@ PALER = {"reduce": 0.72, "apply": 0.45}
 
 def main() -> None:
     figure, places = pyplot.subplots(2, 1, figsize=(9.6, 2 * HIGH))
-    titles = ("lag 0: sampling, then training", f"async, at most {LOOSE} versions behind: both at once")
+    titles = ("lag 0: sampling, then training", f"async, rollouts at most {LOOSE} steps behind: both at once")
     for place, title, most in zip(places, titles, (0, LOOSE), strict=True):
         draw(place, picture_of(most))
         place.set_title(title, fontsize=10, loc="left")
