@@ -147,16 +147,16 @@ def check_sampled(engines: Engines, work: BlockWork, given: Collection[Partition
 
 
 def _check_branch(engines: Engines, sampled: tuple[ShardId, ...], work: BlockWork) -> None:
-    """What sampled is what is trained, or was it before."""
-    trained = parameters_of(work.state)
-    names = [name for name, _ in work.state if name.startswith("params:")]
-    before = {ref.id for _, ref in work.state}
-    for part, shard in enumerate(trained):
-        for way in updates_of(engines.ledger, shard, names[part], part):
-            before.update(shard for made in way for _, shard in made.parent)
-    is_of_one_model = set(names) == {f"params:{model}" for model in engines.pipeline.sampled}
-    is_ancestor = before.issuperset(sampled) or not is_of_one_model
-    assert is_ancestor, f"step {work.step} trains on rollouts of another branch"
+    """Of each model that is trained what sampled is what is trained, or was it before."""
+    models = engines.pipeline.sampled
+    parts = len(sampled) // len(models)
+    for place, model in enumerate(models):
+        role = f"params:{model}"
+        for part, ref in enumerate(shards_of(work.state, role)):
+            ways = updates_of(engines.ledger, ref.id, role, part)
+            before = {shard for way in ways for made in way for name, shard in made.parent if name == role}
+            is_ancestor = sampled[place * parts + part] in {ref.id, *before}
+            assert is_ancestor, f"step {work.step} trains `{model}` on rollouts of another branch"
 
 
 def _check_sampled(engines: Engines, params: tuple[ShardId, ...], work: BlockWork, first: int) -> None:

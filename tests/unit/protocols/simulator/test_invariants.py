@@ -16,8 +16,16 @@ from dflow_protocols.ranges import RANGE_BYTES, State, pieces, shards_of
 from dflow_protocols.simulator.invariants import check_bytes, check_chain, check_files, check_header, check_work
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES, Ledger
 from dflow_protocols.simulator.model.work import NOISY, PURE, Engines
+from dflow_protocols.simulator.parameters import check_sampled
 from dflow_protocols.simulator.sealed import SealCheck
-from dflow_protocols.simulator.toy import TOY_LEAVES, TOY_PARTITIONS, two_steps
+from dflow_protocols.simulator.toy import (
+    TOY_LEAVES,
+    TOY_PARTITIONS,
+    actor_critic,
+    two_steps,
+    with_async,
+    with_old_policy,
+)
 from dflow_protocols.steps.reduction import cut_leaves
 from dflow_protocols.wire.fields import MAX_FRAME_BYTES
 from dflow_protocols.wire.frame import Frame
@@ -109,6 +117,29 @@ def test_two_honest_steps_make_a_chain(range_bytes: int) -> None:
         slices = tuple(honest.slice(cover, chunks, tokens(records), step) for chunks in ((0, 1), (1, 3)))
         honest.state = honest.apply(slices, step)
     check_chain(honest.engines, honest.state)
+
+
+@pytest.mark.parametrize("is_of_another", [False, True])
+def test_rollouts_of_another_branch_of_any_model_are_found(is_of_another: bool) -> None:
+    """A critic has branches as the policy has: two updates of it that summed other slices."""
+    engines = Engines(Ledger(), with_async(with_old_policy(actor_critic()), 1), PURE, Random(0))
+    state = engines.run(InitWork(RANGE_BYTES)).made[0].outputs
+    slices = tuple(ref for _, ref in state[:2])
+    sampled, other = (engines.run(ApplyWork(0, "critic", state, (ref,), 0, 4, True)).made[0].outputs for ref in slices)
+
+    def params(of: State, *models: str) -> State:
+        return tuple(entry for entry in of if entry[0] in {f"params:{model}" for model in models})
+
+    step, stages = engines.pipeline.schedule.first(1), ("roll", "old", "score", "value", "adv")
+    engines.run(ChainWork(step, stages, 0, params(sampled, "critic", "policy")))
+    given = tuple(engines.ledger.made_by("roll", step, str(engines.pipeline.id)))
+    trained = params(other if is_of_another else sampled, "critic")
+    work = BlockWork(step, "critic", 0, 4, (), (), trained)
+    if is_of_another:
+        with pytest.raises(AssertionError, match="trains `critic` on rollouts of another branch"):
+            check_sampled(engines, work, given)
+    else:
+        check_sampled(engines, work, given)
 
 
 def one_step_and_outputs_of_another(keep_none: bool) -> OneStep:
