@@ -17,7 +17,7 @@ from typing import TypeAlias
 from blake3 import blake3
 
 from dflow_protocols.events import Fetch, FetchAdvanced, Fetched, FetchFailed, Report, Tick
-from dflow_protocols.names import CHUNK_BYTES, NodeId, RunId, ShardId, ShardRef, chunk_count
+from dflow_protocols.names import NodeId, RunId, ShardId, chunk_count
 from dflow_protocols.shards.space import Priority
 from dflow_protocols.shards.transfer import (
     BytesCame,
@@ -54,6 +54,7 @@ from dflow_protocols.wire.fields import WireError
 from dflow_protocols.work import Product
 from dflowd.process.host import Host
 from dflowd.process.tally import Tally
+from dflowd.transport.aead import OpenChunk, Payload
 from dflowd.transport.bulk import BulkLane
 from dflowd.transport.links import SHORT_BYTES
 from dflowd.transport.traffic import Traffic
@@ -81,7 +82,6 @@ class Silent:
 ExchangeEvent: TypeAlias = Fetched | FetchFailed | FetchAdvanced
 SessionMessage: TypeAlias = SessionOffer | SessionReady | SessionGone
 News: TypeAlias = ExchangeEvent | Report | Distrust | Silent | tuple[NodeId, SessionMessage]
-OpenPayload: TypeAlias = Callable[[memoryview], bool]
 
 
 class Exchange:
@@ -193,14 +193,14 @@ class Exchange:
 
     def _deliver(self, news: list[News]) -> None:
         for item in news:
-            if isinstance(item, Report):
+            if isinstance(item, ExchangeEvent):
+                self._post(item)
+            elif isinstance(item, Report):
                 self._host.report(item)
             elif isinstance(item, Distrust | Silent):
                 self._doubt(item.holder)
-            elif isinstance(item, tuple):
-                self._tell(*item)
             else:
-                self._post(item)
+                self._tell(*item)
 
     # What the lane hears ------------------------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ class Exchange:
         if report is not None:
             self._report(peer, report)
 
-    def on_answer(self, peer: NodeId, head: bytes, open_payload: OpenPayload | None) -> None:
+    def on_answer(self, peer: NodeId, head: bytes, payload: Payload) -> None:
         try:
             answers = unpack_answers(head)
         except WireError as error:
@@ -218,7 +218,7 @@ class Exchange:
         for answer in answers:
             match answer:
                 case Piece():
-                    self._take_chunk(peer, answer, open_payload)
+                    self._take_chunk(peer, answer, payload.next(answer.nbytes))
                 case Told(ticket, hashes):
                     self._handle(HashesCame(peer, ticket, hashes))
                 case Lacks(ticket, first, end):
@@ -299,11 +299,13 @@ class Exchange:
 
     # Chunks -------------------------------------------------------------------------------------------------------
 
-    def _take_chunk(self, peer: NodeId, piece: Piece, open_payload: OpenPayload | None) -> None:
+    def _take_chunk(self, peer: NodeId, piece: Piece, open_chunk: OpenChunk) -> None:
         ref = self._transfers.expects(peer, piece.ticket, piece.index)
         if ref is None:
             return
-        self._note_rate(peer, piece, ref)
+        report = self._rates.came(time.monotonic(), peer, piece.nbytes)
+        if report is not None:
+            self._news.append(report)
         place = self._store.landing(ref.id, piece.index)
         if place is None:  # dropped, or an engine made the same
             is_good = self._store.has_range(ref.id, piece.index, piece.index + 1)
@@ -314,9 +316,7 @@ class Exchange:
             return
         is_good = is_kept = False
         try:
-            is_good = _write(piece.data, open_payload, place) and self._transfers.verifies(
-                ref.id, piece.index, blake3(place).digest()
-            )
+            is_good = open_chunk(place) and self._transfers.verifies(ref.id, piece.index, blake3(place).digest())
         finally:
             place.release()
             is_kept = self._store.landed(ref.id, piece.index, is_good)
@@ -329,15 +329,6 @@ class Exchange:
         if is_good and chunk_count(ref.nbytes) > 1:
             self._advanced[ref.id] = None
         self._handle(ChunkCame(peer, piece.ticket, piece.index, is_good))
-
-    def _note_rate(self, peer: NodeId, piece: Piece, ref: ShardRef) -> None:
-        if piece.data is not None:  # what is short takes as long as its way does, whatever a link carries
-            self._rates.rested(time.monotonic(), peer)
-            return
-        nbytes = min(CHUNK_BYTES, ref.nbytes - piece.index * CHUNK_BYTES)
-        report = self._rates.came(time.monotonic(), peer, nbytes)
-        if report is not None:
-            self._news.append(report)
 
     def _handle(self, event: TransferEvent) -> None:
         for action in self._transfers.handle(time.monotonic(), event):
@@ -443,13 +434,3 @@ class Exchange:
             news, self._news = self._news, []
             with contextlib.suppress(RuntimeError):  # the loop has ended before the lane
                 self._host.loop.call_soon_threadsafe(self._deliver, news)
-
-
-def _write(data: bytes | None, open_payload: OpenPayload | None, place: memoryview) -> bool:
-    """Put a chunk in its place; whether there was one of that length."""
-    if data is None:
-        return open_payload is not None and open_payload(place)
-    if len(data) != len(place):
-        return False
-    place[:] = data
-    return True

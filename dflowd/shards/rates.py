@@ -12,6 +12,7 @@ from dflow_protocols.events import Report
 from dflow_protocols.names import NodeId
 
 SLOW_BYTES_S = 2 << 20  # 17 Mbit/s: a chunk takes half a second
+BRIEF_BYTES = 64 << 10  # what is no longer takes as long as its way does, whatever a link carries
 JUDGED_S = 5.0  # of waiting: a process that is starved for a while is no slow link
 JUDGED_BYTES = 4 << 20  # after which a link that was slow may be found to be so no more
 RECOVERED = 2  # times as fast as what counts as slow
@@ -34,6 +35,10 @@ class _Rate:
 
     def rest(self) -> None:
         self.since = None
+
+    def skip(self, now: float) -> None:
+        """Until now what was waited for says nothing of its link."""
+        self.since = None if self.since is None else now
 
     def add(self, now: float, nbytes: int) -> None:
         if self.since is not None:
@@ -68,6 +73,9 @@ class Rates:
     def came(self, now: float, holder: NodeId, nbytes: int) -> Report | None:
         """It brought so many bytes. A report, where its link is slow by that, or is no more."""
         rate = self._rates.setdefault(holder, _Rate())
+        if nbytes <= BRIEF_BYTES:
+            rate.skip(now)
+            return None
         rate.add(now, nbytes)
         bytes_s = rate.judge(now)
         if bytes_s is None:
@@ -78,13 +86,6 @@ class Rates:
             if rate.is_slow
             else Report("transport.link_recovered", fields)
         )
-
-    def rested(self, now: float, holder: NodeId) -> None:
-        """Until now what was waited for was too short to say anything of its link."""
-        rate = self._rates.get(holder)
-        if rate is not None and rate.since is not None:
-            rate.rest()
-            rate.wait(now)
 
     def idle(self, holder: NodeId) -> None:
         """Nothing is asked of it any more, or nothing will come."""

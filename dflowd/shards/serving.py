@@ -6,7 +6,7 @@ Owns what is lent to the lane while it is being sent. Works in the bulk lane's t
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import zmq
 
@@ -27,13 +27,15 @@ from dflow_protocols.wire.bulk import (
     unpack_asks,
 )
 from dflow_protocols.wire.fields import WireError
-from dflowd.transport.bulk import BulkLane
+from dflowd.transport.bulk import COPIED_BYTES, BulkLane
 
 from .store import Store
 
-INLINE_BYTES = 64 << 10  # a chunk up to here travels inside the head, many to a message
-HEAD_BYTES = 512 << 10  # then the message is sent
+HEAD_BYTES = 512 << 10  # of answers, then the message is sent
 MOST_CHUNKS = 2 * WINDOW_CHUNKS  # sent for one message of asks; an honest fetcher has credit for half of it
+
+Loan: TypeAlias = tuple[zmq.MessageTracker, list[ShardId]]
+"""Shards that stay pinned until what is tracked has been sent."""
 
 
 class Content(Protocol):
@@ -55,7 +57,7 @@ class Serving:
 
     def __init__(self, store: Store, lane: BulkLane, files: Files | None = None) -> None:
         self._store, self._lane, self._files = store, lane, files
-        self._lent: list[tuple[zmq.MessageTracker, ShardId]] = []
+        self._lent: list[Loan] = []
         self._audience = Audience()
         self._links: dict[NodeId, bytes] = {}  # by which one that copies asked last
 
@@ -65,16 +67,19 @@ class Serving:
             asks = unpack_asks(head)
         except WireError as error:
             return Report("wire.refused", {"peer": peer, "error": str(error)}, "warning")
-        reply = _Reply(self._lane, peer, link)
-        for ask in asks:
-            if reply.is_over:
-                break
-            if ask.is_copy:
-                self._links[peer] = link
-                self._tell_copiers(reply, peer, ask)
-            if ask.first < ask.end:
-                self._answer_one(reply, ask)
-        reply.flush()
+        reply = _Reply(self._store, self._lane, peer, link)
+        try:
+            for ask in asks:
+                if reply.is_over:
+                    break
+                if ask.is_copy:
+                    self._links[peer] = link
+                    self._tell_copiers(reply, peer, ask)
+                if ask.first < ask.end:
+                    self._answer_one(reply, ask)
+            reply.flush()
+        finally:
+            self._lent.append(reply.end())
         return None
 
     def grow(self, shard: ShardId) -> None:
@@ -86,15 +91,18 @@ class Serving:
         for shard, peers in self._audience.take_grown(time.monotonic()):
             has = Has(shard, self._present(shard))
             for peer in peers:
-                self._lane.answer(peer, self._links[peer], pack_answers([has]), None)
+                self._lane.answer(peer, self._links[peer], pack_answers([has]))
         return self._audience.deadline
 
     def take_back(self) -> bool:
         """Unpin what libzmq has sent; whether some is still on its way."""
-        for tracker, shard in self._lent:
-            if tracker.done:
+        lent, self._lent = self._lent, []
+        for tracker, shards in lent:
+            if not tracker.done:
+                self._lent.append((tracker, shards))
+                continue
+            for shard in shards:
                 self._store.unpin(shard)
-        self._lent = [item for item in self._lent if not item[0].done]
         return bool(self._lent)
 
     def _tell_copiers(self, reply: _Reply, peer: NodeId, ask: Ask) -> None:
@@ -113,14 +121,11 @@ class Serving:
 
     def _answer_one(self, reply: _Reply, ask: Ask) -> None:
         try:
-            self._store.pin(ask.shard)
+            reply.pin(ask.shard)
         except KeyError:  # it is not here, or is dropped in this moment
             self._answer_from_file(reply, ask)
-            return
-        try:
+        else:
             self._answer_pinned(reply, ask)
-        finally:
-            self._store.unpin(ask.shard)
 
     def _answer_from_file(self, reply: _Reply, ask: Ask) -> None:
         content = self._files.find(ask.shard) if self._files is not None else None
@@ -135,10 +140,8 @@ class Serving:
             chunk = content.chunk(index)
             if chunk is None:
                 reply.add(Lacks(ask.ticket, index, index + 1), 0)
-            elif len(chunk) <= INLINE_BYTES:
-                reply.add(Piece(ask.ticket, index, chunk), len(chunk))
             else:
-                reply.send_chunk(Piece(ask.ticket, index, None), memoryview(chunk))
+                reply.add_chunk(ask.ticket, index, memoryview(chunk))
 
     def _answer_pinned(self, reply: _Reply, ask: Ask) -> None:
         present = self._store.present(ask.shard)
@@ -161,48 +164,54 @@ class Serving:
             chunk = self._store.view(ask.shard, index, index + 1)
         except (KeyError, OSError):  # spoilt in this moment, or on a disk that fails
             reply.add(Lacks(ask.ticket, index, index + 1), 0)
-            return
-        if len(chunk) <= INLINE_BYTES:
-            reply.add(Piece(ask.ticket, index, bytes(chunk)), len(chunk))
-            return
-        tracker = reply.send_chunk(Piece(ask.ticket, index, None), chunk)
-        if tracker is not None:
-            self._store.pin(ask.shard)
-            self._lent.append((tracker, ask.shard))
+        else:
+            reply.add_chunk(ask.ticket, index, chunk)
 
 
 class _Reply:
-    """Gathers small answers, so that many small shards take one message."""
+    """Gathers answers and chunks, so that many small shards take one message. What it pins stays until its end."""
 
-    def __init__(self, lane: BulkLane, peer: NodeId, link: bytes) -> None:
-        self._lane, self._peer, self._link = lane, peer, link
+    def __init__(self, store: Store, lane: BulkLane, peer: NodeId, link: bytes) -> None:
+        self._store, self._lane, self._peer, self._link = store, lane, peer, link
         self._answers: list[Answer] = []
-        self._nbytes = 0
+        self._chunks: list[memoryview] = []
+        self._head_bytes = self._payload_bytes = 0
         self._chunks_left = MOST_CHUNKS
+        self._pinned: list[ShardId] = []
+        self._trackers: list[zmq.MessageTracker] = []
 
     @property
     def is_over(self) -> bool:
         """Whether the fetcher asked for more than its credit: others wait while the rest is sealed."""
         return self._chunks_left <= 0
 
+    def pin(self, shard: ShardId) -> None:
+        """Raises KeyError."""
+        self._store.pin(shard)
+        self._pinned.append(shard)
+
     def add(self, answer: Answer, nbytes: int) -> None:
-        if self._nbytes + nbytes > HEAD_BYTES:
+        if self._head_bytes + nbytes > HEAD_BYTES:
             self.flush()
         self._answers.append(answer)
-        self._nbytes += nbytes
+        self._head_bytes += nbytes
 
-    def send_chunk(self, answer: Piece, chunk: memoryview) -> zmq.MessageTracker | None:
+    def add_chunk(self, ticket: int, index: int, chunk: memoryview) -> None:
+        if self._chunks and self._payload_bytes + len(chunk) > COPIED_BYTES:
+            self.flush()  # the fetcher opens them while more are sealed
+        self._answers.append(Piece(ticket, index, len(chunk)))
+        self._chunks.append(chunk)
+        self._payload_bytes += len(chunk)
         self._chunks_left -= 1
-        return self._send([*self._take(), answer], chunk)
 
     def flush(self) -> None:
-        answers = self._take()
-        if answers:
-            self._send(answers, None)
+        if not self._answers:
+            return
+        tracker = self._lane.answer(self._peer, self._link, pack_answers(self._answers), self._chunks)
+        if tracker is not None:
+            self._trackers.append(tracker)
+        self._answers, self._chunks = [], []
+        self._head_bytes = self._payload_bytes = 0
 
-    def _take(self) -> list[Answer]:
-        answers, self._answers, self._nbytes = self._answers, [], 0
-        return answers
-
-    def _send(self, answers: list[Answer], chunk: memoryview | None) -> zmq.MessageTracker | None:
-        return self._lane.answer(self._peer, self._link, pack_answers(answers), chunk)
+    def end(self) -> Loan:
+        return zmq.MessageTracker(*self._trackers), self._pinned

@@ -1,16 +1,21 @@
 """How what CURVE does not protect is sealed: the bulk lane's messages, and frames that go through relays.
 
 On the bulk lane AES-256-GCM, or on a trusted fabric a keyed BLAKE3 tag. A message is a head (asks or answers) and at
-most one payload (a chunk). Both directions of a session share one key; a nonce is the direction, head or payload, and
-the sender's counter, so none comes twice. Counters only grow, so what was recorded cannot be played again.
+most one payload (chunks, each sealed by itself, so that it goes from its place to the message and from the message to
+its place in one pass). Both directions of a session share one key; a nonce is the direction, head or payload, a chunk's
+number in it, and the sender's counter, so none comes twice. Counters only grow, so what was recorded cannot be played
+again.
 
-On a trusted fabric nothing is secret, and the payload needs no tag: a chunk is checked against hashes that come in a
-head, and those against the shard's id.
+On a trusted fabric nothing is secret, and chunks need no tag: they are checked against hashes that come in a head, and
+those against the shard's id.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
 
 import zmq
 from blake3 import blake3
@@ -29,6 +34,10 @@ BUFFERS_KEPT = 16  # one fetcher's credit; more are made where many fetch at onc
 
 _HEAD, _PAYLOAD = 0, 1
 
+OpenChunk: TypeAlias = Callable[[memoryview], bool]
+"""Writes a chunk that came to its place; whether it is one, of just that length. On a trusted fabric it may still be
+anything: its hash is what counts."""
+
 
 class AeadSession:
     """One end of a session. Not safe for threads."""
@@ -36,12 +45,13 @@ class AeadSession:
     def __init__(self, key: bytes, is_fetcher: bool, is_trusted: bool) -> None:
         self._key, self._is_trusted = key, is_trusted
         self._cipher = AESGCM(key)
+        self._tag_bytes = 0 if is_trusted else TAG_BYTES  # behind each chunk
         self._mine, self._theirs = (0, 1) if is_fetcher else (1, 0)
         self._sent = self._received = 0
 
     @property
-    def sends_payloads_as_they_lie(self) -> bool:
-        """Whether payloads need no `seal_payload`."""
+    def sends_chunks_as_they_lie(self) -> bool:
+        """Whether a payload of one chunk needs no `seal_chunks`."""
         return self._is_trusted
 
     def seal_head(self, head: bytes) -> bytes:
@@ -50,14 +60,21 @@ class AeadSession:
         counter = self._sent.to_bytes(COUNTER_BYTES, "little")
         if self._is_trusted:
             return b"".join((counter, head, self._tag(self._mine, counter, head)))
-        return counter + self._cipher.encrypt(_nonce(self._mine, _HEAD, counter), head, None)
+        return counter + self._cipher.encrypt(_nonce(self._mine, _HEAD, 0, counter), head, None)
 
-    def seal_payload(self, chunk: memoryview, buffer: bytearray) -> memoryview:
-        """The payload that follows the head which was closed last, in the first bytes of `buffer`."""
-        sealed = memoryview(buffer)[: len(chunk) + TAG_BYTES]
+    def seal_chunks(self, chunks: Sequence[memoryview], buffer: bytearray) -> memoryview:
+        """The payload that follows the head which was sealed last, in the first bytes of `buffer` or where it lies."""
+        if self.sends_chunks_as_they_lie and len(chunks) == 1:
+            return chunks[0]
+        place, end = memoryview(buffer), 0
         counter = self._sent.to_bytes(COUNTER_BYTES, "little")
-        self._cipher.encrypt_into(_nonce(self._mine, _PAYLOAD, counter), chunk, None, sealed)
-        return sealed
+        for number, chunk in enumerate(chunks):
+            begin, end = end, end + len(chunk) + self._tag_bytes
+            if self._is_trusted:
+                place[begin:end] = chunk
+            else:
+                self._cipher.encrypt_into(_nonce(self._mine, _PAYLOAD, number, counter), chunk, None, place[begin:end])
+        return place[:end]
 
     def open_head(self, sealed: bytes | memoryview) -> bytes | None:
         """The head, if the peer made it, and after all that came before; else None."""
@@ -73,23 +90,23 @@ class AeadSession:
                 return None
         else:
             try:
-                head = self._cipher.decrypt(_nonce(self._theirs, _HEAD, counter), sealed[COUNTER_BYTES:], None)
+                head = self._cipher.decrypt(_nonce(self._theirs, _HEAD, 0, counter), sealed[COUNTER_BYTES:], None)
             except InvalidTag:
                 return None
         self._received = number
         return head
 
-    def open_payload(self, sealed: memoryview, place: memoryview) -> bool:
-        """Write the payload after the head that was opened last to `place`; whether it is one, of just that length.
+    def payload(self, sealed: memoryview) -> Payload:
+        """What came with the head that was opened last, until the next one is."""
+        return Payload(sealed, self._tag_bytes, self._open_chunk)
 
-        On a trusted fabric it may still be anything: its hash is what counts.
-        """
-        if len(sealed) != len(place) + (0 if self._is_trusted else TAG_BYTES):
+    def _open_chunk(self, number: int, sealed: memoryview, place: memoryview) -> bool:
+        if len(sealed) != len(place) + self._tag_bytes:
             return False
         if self._is_trusted:
             place[:] = sealed
             return True
-        nonce = _nonce(self._theirs, _PAYLOAD, self._received.to_bytes(COUNTER_BYTES, "little"))
+        nonce = _nonce(self._theirs, _PAYLOAD, number, self._received.to_bytes(COUNTER_BYTES, "little"))
         try:
             self._cipher.decrypt_into(nonce, sealed, None, place)
         except InvalidTag:
@@ -97,7 +114,22 @@ class AeadSession:
         return True
 
     def _tag(self, direction: int, counter: bytes, head: bytes) -> bytes:
-        return blake3(_nonce(direction, _HEAD, counter) + head, key=self._key).digest(TAG_BYTES)
+        return blake3(_nonce(direction, _HEAD, 0, counter) + head, key=self._key).digest(TAG_BYTES)
+
+
+class Payload:
+    """Chunks that came one behind the other."""
+
+    def __init__(self, sealed: memoryview, tag_bytes: int, open_chunk: Callable[[int, memoryview, memoryview], bool]):
+        self._sealed, self._tag_bytes, self._open_chunk = sealed, tag_bytes, open_chunk
+        self._begin = self._number = 0
+
+    def next(self, nbytes: int) -> OpenChunk:
+        """The next one, which the head says to be of so many bytes. Where there is none, it opens nothing."""
+        end = self._begin + nbytes + self._tag_bytes
+        opened = partial(self._open_chunk, self._number, self._sealed[self._begin : end])
+        self._begin, self._number = end, self._number + 1
+        return opened
 
 
 class Outbound:
@@ -163,5 +195,5 @@ class Envelopes:
         return known
 
 
-def _nonce(direction: int, part: int, counter: bytes) -> bytes:
-    return bytes((direction, part, 0, 0)) + counter
+def _nonce(direction: int, part: int, number: int, counter: bytes) -> bytes:
+    return bytes((direction, part)) + number.to_bytes(2, "little") + counter

@@ -18,7 +18,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Protocol
@@ -26,10 +26,10 @@ from typing import Protocol
 import zmq
 
 from dflow_protocols.names import CHUNK_BYTES, NodeId, is_who
-from dflow_protocols.wire.bulk import MAX_HEAD_BYTES, TOKEN_BYTES
+from dflow_protocols.wire.bulk import MAX_HEAD_BYTES, MAX_ITEMS, TOKEN_BYTES
 from dflowd.process.heap import keep_what_is_freed
 
-from .aead import TAG_BYTES, AeadSession, Outbound
+from .aead import TAG_BYTES, AeadSession, Outbound, Payload
 from .gate import CHECK_S, STALL_S, Cut, Gate
 from .router import LinkTiming, allow_ipv6, listen, open_router
 from .traffic import TrafficTable
@@ -37,7 +37,9 @@ from .zap import Handshake, ZapHandler
 
 MAX_MESSAGE_BYTES = max(CHUNK_BYTES, MAX_HEAD_BYTES) + 4096
 QUEUE_MESSAGES = 64  # per link and direction; four times the credit, and a bound on what a peer that stops costs
+COPIED_BYTES = 256 << 10  # a payload up to here libzmq copies: that costs less than to be told that it was sent
 MESSAGES_A_TURN = 16  # read at once, each as long as a chunk
+MORE = int(zmq.SNDMORE | zmq.DONTWAIT)  # of a part that others follow; zmq's own flags are slow to join
 ANSWERED_S = 5.0  # since an answer, after which its link is gone if it did not arrive
 LINKS_A_KEY = 3  # accepted ones at once: the one in use, and others that are about to end
 
@@ -48,8 +50,8 @@ class Guest(Protocol):
     def on_request(self, peer: NodeId, link: bytes, head: bytes) -> None:
         """A fetcher asks, and is to be answered over `link`."""
 
-    def on_answer(self, peer: NodeId, head: bytes, open_payload: Callable[[memoryview], bool] | None) -> None:
-        """A holder answers. `open_payload(place)` writes the payload, if there is one and it is of that length."""
+    def on_answer(self, peer: NodeId, head: bytes, payload: Payload) -> None:
+        """A holder answers. The payload is there until this returns; perhaps it is empty."""
 
     def on_refused(self, peer: NodeId, token: bytes, address: str) -> None:
         """Someone at `address` came as `peer` with a token that is not, or no longer, known."""
@@ -114,6 +116,7 @@ class BulkLane:
             linger_ms=0,
         )
         self._gate = Gate(self._socket, LINKS_A_KEY, MAX_MESSAGE_BYTES)
+        self._copied = bytearray(COPIED_BYTES + MAX_ITEMS * TAG_BYTES)
         self._outbound = Outbound(CHUNK_BYTES + TAG_BYTES)
         self._check_at = inf
         self._answered_at = self._mend_at = inf  # when somebody was last answered, and links are to be looked at
@@ -221,31 +224,40 @@ class BulkLane:
             return False
         return self._send(peer, session.alias, [session.aead.seal_head(head)])
 
-    def answer(self, peer: NodeId, link: bytes, head: bytes, chunk: memoryview | None) -> zmq.MessageTracker | None:
-        """Answer over the link that an ask came by; every answer may be lost.
+    def answer(
+        self, peer: NodeId, link: bytes, head: bytes, chunks: Sequence[memoryview] = ()
+    ) -> zmq.MessageTracker | None:
+        """Answer over the link that an ask came by; every answer may be lost. `chunks`: the payload; several are
+        COPIED_BYTES at most.
 
-        Returns a tracker where libzmq sends `chunk` from where it lies, which must then stay until `tracker.done`.
+        Returns a tracker where libzmq sends the chunk from where it lies, which must then stay until `tracker.done`.
         """
         session = self._serving.get(peer)
         if session is None:
             return None
         self._answered_at = time.monotonic()
         self._mend_at = min(self._mend_at, self._answered_at + STALL_S)
-        parts: list[bytes | memoryview] = [session.aead.seal_head(head)]
-        if chunk is None:
-            self._send(peer, link, parts)
+        sealed = session.aead.seal_head(head)
+        if sum(map(len, chunks)) <= COPIED_BYTES:
+            payload = [session.aead.seal_chunks(chunks, self._copied)] if chunks else []
+            self._send(peer, link, [sealed, *payload])
             return None
-        if session.aead.sends_payloads_as_they_lie:
-            return self._send_tracked(peer, link, [*parts, chunk])
+        (chunk,) = chunks
+        if session.aead.sends_chunks_as_they_lie:
+            return self._send_tracked(peer, link, [sealed, chunk])
         buffer = self._outbound.take()
-        tracker = self._send_tracked(peer, link, [*parts, session.aead.seal_payload(chunk, buffer)])
+        tracker = self._send_tracked(peer, link, [sealed, session.aead.seal_chunks(chunks, buffer)])
         if tracker is not None:
             self._outbound.lend(buffer, tracker)
         return None
 
     def _send(self, peer: NodeId, link: bytes, parts: list[bytes | memoryview]) -> bool:
+        *first, last = parts
         try:
-            self._socket.send_multipart([link, *parts], zmq.DONTWAIT, copy=False)
+            self._socket.send(link, MORE)
+            for part in first:
+                self._socket.send(part, MORE)
+            self._socket.send(last, zmq.DONTWAIT)
         except zmq.ZMQError:  # unroutable, or the queue is full
             return False
         self.traffic.sent(peer, sum(map(len, parts)))
@@ -270,7 +282,8 @@ class BulkLane:
             wait_s = due - time.monotonic()
             ready = dict(poller.poll(None if wait_s == inf else max(0, int(wait_s * 1000) + 1)))
             try:
-                self._came += self._read()
+                if self._socket in ready:
+                    self._came += self._read()
                 if self._wake in ready:
                     self._make_calls()
                 if self._zap.socket in ready:
@@ -301,16 +314,15 @@ class BulkLane:
                 os.eventfd_write(self._wake, 1)
 
     def _read(self) -> list[tuple[bytes, NodeId | None, list[zmq.Frame]]]:
-        """Messages that wait: the link of each, whose it is if it was dialled, and the parts."""
+        """Messages that wait, where there is one: the link of each, whose it is if it was dialled, and the parts."""
         came: list[tuple[bytes, NodeId | None, list[zmq.Frame]]] = []
-        with contextlib.suppress(zmq.Again):
-            while len(came) < MESSAGES_A_TURN:
+        while len(came) < MESSAGES_A_TURN and (not came or self._socket.poll(0)):
+            part = self._socket.recv(zmq.DONTWAIT, copy=False)
+            link, parts = part.bytes, []
+            while part.more:
                 part = self._socket.recv(zmq.DONTWAIT, copy=False)
-                link, parts = part.bytes, []
-                while part.more:
-                    part = self._socket.recv(zmq.DONTWAIT, copy=False)
-                    parts.append(part)
-                came.append((link, self._aliases.get(link), parts))
+                parts.append(part)
+            came.append((link, self._aliases.get(link), parts))
         return came
 
     def _take(self, link: bytes, dialled: NodeId | None, parts: list[zmq.Frame]) -> None:
@@ -328,11 +340,8 @@ class BulkLane:
             return
         if not dialled:
             self._guest.on_request(peer, link, head)
-        elif len(parts) == 1:
-            self._guest.on_answer(peer, head, None)
         else:
-            payload = parts[1].buffer
-            self._guest.on_answer(peer, head, lambda place: session.aead.open_payload(payload, place))
+            self._guest.on_answer(peer, head, session.aead.payload(parts[1].buffer if parts[1:] else memoryview(b"")))
 
     def _take_losses(self) -> None:
         """After the messages, so that what came before the break still counts."""
@@ -351,6 +360,8 @@ class BulkLane:
         """A link on which a peer is heard and does not hear is opened anew. Where the path loses long packets, all are,
         and keep to short ones from now on: others may well come by that path, too."""
         now, gate = time.monotonic(), self._gate
+        if now < self._mend_at and (gate.is_short or not gate.met_short):
+            return
         deaf = gate.deaf(now) if now >= self._mend_at else {}
         if now >= self._mend_at:
             is_idle = now >= self._answered_at + ANSWERED_S

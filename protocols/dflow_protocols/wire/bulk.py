@@ -2,7 +2,8 @@
 
 A session lets one node fetch from another. The fetcher makes a token, which opens the holder's socket, and a key,
 which seals what is said there; both go to the holder over the control lane, and the holder says when it is ready.
-On the lane the fetcher sends lists of asks, and the holder answers each ask in the order in which they came.
+On the lane the fetcher sends lists of asks, and the holder answers each ask in the order in which they came. A message
+of answers is a list of them and a payload, in which the chunks that they announce lie one behind the other.
 """
 
 from __future__ import annotations
@@ -84,11 +85,11 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One chunk. `data` is None where it follows as the message's payload."""
+    """One chunk, of so many bytes: the next ones of the message's payload."""
 
     ticket: int
     index: int
-    data: bytes | None
+    nbytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +123,9 @@ Answer: TypeAlias = Told | Piece | Lacks | Copiers | Has
 class _Kind(IntEnum):
     TOLD = 0
     PIECE = 1
-    PAYLOAD = 2  # a piece whose data follows
-    LACKS = 3
-    COPIERS = 4
-    HAS = 5
+    LACKS = 2
+    COPIERS = 3
+    HAS = 4
 
 
 def pack_asks(asks: Sequence[Ask]) -> bytes:
@@ -155,25 +155,22 @@ def unpack_asks(head: bytes | memoryview) -> list[Ask]:
 
 
 def pack_answers(answers: Sequence[Answer]) -> bytes:
-    """Only the last answer may be a Piece whose data follows."""
+    """The chunks of the pieces among them follow, in the same order."""
     packed: bytes = msgpack.packb([_answer_item(answer) for answer in answers])
     return packed
 
 
 def unpack_answers(head: bytes | memoryview) -> list[Answer]:
     """Raises WireError for anything that `pack_answers` never wrote."""
-    items = _items(head)
-    return [_read_answer(item, is_last=at == len(items)) for at, item in enumerate(items, start=1)]
+    return [_read_answer(item) for item in _items(head)]
 
 
 def _answer_item(answer: Answer) -> tuple[Any, ...]:
     match answer:
         case Told(ticket, hashes):
             return _Kind.TOLD, ticket, b"".join(hashes)
-        case Piece(ticket, index, None):
-            return _Kind.PAYLOAD, ticket, index
-        case Piece(ticket, index, data):
-            return _Kind.PIECE, ticket, index, data
+        case Piece(ticket, index, nbytes):
+            return _Kind.PIECE, ticket, index, nbytes
         case Lacks(ticket, first, end):
             return _Kind.LACKS, ticket, first, end
         case Copiers(shard, nodes):
@@ -183,14 +180,14 @@ def _answer_item(answer: Answer) -> tuple[Any, ...]:
             return _Kind.HAS, bytes.fromhex(shard), packed
 
 
-def _read_answer(item: Any, is_last: bool) -> Answer:
+def _read_answer(item: Any) -> Answer:
     match item:
+        case [_Kind.PIECE, int() as ticket, int() as index, int() as nbytes] if (
+            0 <= index < MAX_CHUNKS and 0 <= nbytes <= CHUNK_BYTES
+        ):
+            return Piece(ticket, index, nbytes)
         case [_Kind.TOLD, int() as ticket, bytes() as joined] if len(joined) % HASH_BYTES == 0:
             return Told(ticket, tuple(joined[at : at + HASH_BYTES] for at in range(0, len(joined), HASH_BYTES)))
-        case [_Kind.PIECE, int() as ticket, int() as index, bytes() as data] if 0 <= index < MAX_CHUNKS:
-            return Piece(ticket, index, data)
-        case [_Kind.PAYLOAD, int() as ticket, int() as index] if 0 <= index < MAX_CHUNKS and is_last:
-            return Piece(ticket, index, None)
         case [_Kind.LACKS, int() as ticket, int() as first, int() as end] if 0 <= first <= end <= MAX_CHUNKS:
             return Lacks(ticket, first, end)
         case [_Kind.COPIERS, bytes() as shard, bytes() as joined] if (

@@ -15,7 +15,7 @@ from .fields import MAX_FRAME_BYTES, MAX_ITEMS, WireError, decoder, unpack
 from .heartbeat import Delta, Heartbeat
 from .packing import pack
 
-WIRE_VERSION: Final = 10
+WIRE_VERSION: Final = 11
 MARK: Final = 0xDF  # first byte of every frame; tells a stray protocol from a broken frame
 
 _decode_delta: Final = decoder(Delta | None)

@@ -7,7 +7,7 @@ from math import inf
 from dflow_protocols.concerns import CONCERNS
 from dflow_protocols.events import Report
 from dflow_protocols.names import CHUNK_BYTES, NodeId
-from dflowd.shards.rates import AGAIN_S, JUDGED_S, SLOW_BYTES_S, Rates
+from dflowd.shards.rates import AGAIN_S, BRIEF_BYTES, JUDGED_S, SLOW_BYTES_S, Rates
 
 PEER = NodeId("0a" * 16)
 SLOW_CHUNK_S = 1.5 * CHUNK_BYTES / SLOW_BYTES_S
@@ -55,6 +55,6 @@ def test_a_chunk_after_many_short_answers_is_not_held_against_the_link() -> None
     rates = Rates()
     rates.asked(0.0, PEER)
     for turn in range(1000):
-        rates.rested(0.01 * turn, PEER)
+        assert rates.came(0.01 * turn, PEER, BRIEF_BYTES) is None
         rates.asked(0.01 * turn, PEER)
     assert rates.came(10.0, PEER, CHUNK_BYTES) is None

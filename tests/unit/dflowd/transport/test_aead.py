@@ -24,14 +24,12 @@ def test_heads_and_payloads_arrive_as_they_were_sent(is_trusted: bool) -> None:
     fetcher, holder = pair(is_trusted)
     for number in range(3):
         assert holder.open_head(fetcher.seal_head(b"ask %d" % number)) == b"ask %d" % number
-        chunk = os.urandom(5000)
-        head, payload = holder.seal_head(b"answer"), memoryview(chunk)
-        if not holder.sends_payloads_as_they_lie:
-            payload = holder.seal_payload(payload, bytearray(6000))
-        place = bytearray(5000)
+        chunks = [memoryview(os.urandom(length)) for length in (5000, 0, 70)][: number + 1]
+        head, sealed = holder.seal_head(b"answer"), holder.seal_chunks(chunks, bytearray(6000))
         assert fetcher.open_head(head) == b"answer"
-        assert fetcher.open_payload(payload, memoryview(place))
-        assert place == chunk
+        payload, places = fetcher.payload(sealed), [bytearray(len(chunk)) for chunk in chunks]
+        assert all(payload.next(len(place))(memoryview(place)) for place in places)
+        assert places == chunks
 
 
 @pytest.mark.parametrize("is_trusted", [False, True])
@@ -59,20 +57,43 @@ def test_a_changed_head_is_nobodys(is_trusted: bool, at: int) -> None:
 
 
 def test_a_sealed_payload_shows_nothing_and_cannot_be_changed_or_moved() -> None:
-    """On an encrypted fabric a chunk belongs to the one head that announced it."""
+    """On an encrypted fabric a chunk belongs to the one head that announced it, and to its place behind that."""
     fetcher, holder = pair(is_trusted=False)
-    chunk = bytes(1000)
+    chunk, length = memoryview(bytes(1000)), 1000 + TAG_BYTES
     heads, payloads = [], []
     for _ in range(2):
         heads.append(holder.seal_head(b"answer"))
-        payloads.append(bytes(holder.seal_payload(memoryview(chunk), bytearray(1000 + TAG_BYTES))))
-    assert payloads[0] != payloads[1]
+        payloads.append(bytes(holder.seal_chunks([chunk, chunk], bytearray(2 * length))))
+    first, second = payloads[0][:length], payloads[0][length:]
+    assert len({first, second, payloads[1][:length], payloads[1][length:]}) == 4
     assert bytes(100) not in payloads[0]
-    place = memoryview(bytearray(1000))
     fetcher.open_head(heads[0])
-    assert not fetcher.open_payload(memoryview(payloads[1]), place)
-    assert not fetcher.open_payload(memoryview(payloads[0][:-1]), place)
-    assert fetcher.open_payload(memoryview(payloads[0]), place)
+
+    def opens(sealed: bytes) -> list[bool]:
+        payload = fetcher.payload(memoryview(sealed))
+        return [payload.next(1000)(memoryview(bytearray(1000))) for _ in range(2)]
+
+    assert opens(payloads[1]) == [False, False]
+    assert opens(second + first) == [False, False]
+    assert opens(first + second[:-1]) == [True, False]
+    assert opens(first) == [True, False]
+    assert opens(payloads[0]) == [True, True]
+
+
+@pytest.mark.parametrize("is_trusted", [False, True])
+def test_a_chunk_that_nobody_waits_for_any_more_is_passed_over(is_trusted: bool) -> None:
+    """It was dropped while it was on its way, and what came with it was not."""
+    fetcher, holder = pair(is_trusted)
+    head, sealed = (
+        holder.seal_head(b"answer"),
+        holder.seal_chunks([memoryview(b"one"), memoryview(b"two")], bytearray(99)),
+    )
+    fetcher.open_head(head)
+    payload, place = fetcher.payload(sealed), bytearray(3)
+    payload.next(3)
+    assert payload.next(3)(memoryview(place))
+    assert place == b"two"
+    assert not payload.next(3)(memoryview(place)), "there is no third one"
 
 
 def test_a_frame_through_relays_is_read_and_made_by_its_two_ends_alone() -> None:

@@ -9,6 +9,7 @@ from math import inf
 
 from dflow_protocols.names import NodeId
 from dflow_protocols.wire.bulk import KEY_BYTES, TOKEN_BYTES
+from dflowd.transport.aead import Payload
 from dflowd.transport.bulk import BulkLane
 from tests.support.until import until
 
@@ -31,9 +32,9 @@ class Party:
         self.lane.start(self)
 
     def on_request(self, peer: NodeId, link: bytes, head: bytes) -> None:
-        self.lane.answer(peer, link, head, memoryview(CHUNK))
+        self.lane.answer(peer, link, head, [memoryview(CHUNK)])
 
-    def on_answer(self, peer: NodeId, head: bytes, open_payload: Callable[[memoryview], bool] | None) -> None:
+    def on_answer(self, peer: NodeId, head: bytes, payload: Payload) -> None:
         self.answers.append(head)
 
     def on_refused(self, peer: NodeId, token: bytes, address: str) -> None: ...
