@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from math import inf
 from typing import TypeAlias
 
@@ -359,7 +360,7 @@ class Transfers:
         """It lives; and what it was asked before this ticket and has not answered, it never got."""
         peer = self._peers[holder]
         peer.answer(now)
-        lost = [older for older in peer.tickets if older < ticket]
+        lost = list(takewhile(lambda older: older < ticket, peer.tickets))
         return self._lose(now, holder, lost) if lost else []
 
     def _lose(self, now: float, holder: NodeId, tickets: Sequence[int]) -> list[TransferAction]:
@@ -400,7 +401,7 @@ class Transfers:
                 transfer.wants.remove((run, first, end))
                 actions.append(Fetched(run, shard, first, end))
         if not transfer.wants:
-            for holder in transfer.sources:  # of ranges given up since
+            for holder in transfer.sources if transfer.asked else ():  # of ranges given up since
                 self._close_all(holder, shard)
             del self._transfers[shard]
         return actions
@@ -413,6 +414,9 @@ class Transfers:
         usable = [holder for holder in transfer.sources if transfer.obtainable(holder)]
         if not usable:
             return [] if transfer.asked else self._fail(shard)
+        if len(usable) == 1:
+            self._peer(usable[0]).enqueue(shard)
+            return self._pump(now, usable[0])
         share = -(-(transfer.needed & ~transfer.asked).bit_count() // len(usable))
         for holder in usable:
             self._peer(holder).enqueue(shard)
@@ -445,11 +449,13 @@ class Transfers:
             transfer = self._transfers.get(shard)
             if transfer is None or holder not in transfer.sources:
                 continue
-            chunks = transfer.obtainable(holder)
+            chunks = left = transfer.obtainable(holder)
             if transfer.is_copy:
                 chunks = allowed(transfer, holder, self._me, peer.open_of(shard))
             ask = self._ask(now, peer, transfer, chunks, share) if chunks else None
-            if transfer.obtainable(holder):
+            if ask is not None:
+                left &= ~mask(ask.first, ask.end)
+            if left:
                 peer.enqueue(shard)
             if ask is not None:
                 return [SendAsk(holder, ask)]
