@@ -28,6 +28,7 @@ from dflow_protocols.shards.space import Priority
 from dflow_protocols.wire.bulk import SessionGone, SessionOffer, SessionReady
 from dflow_protocols.wire.keys import parse_key
 from dflow_protocols.work import Product
+from dflowd.process.collector import look_for_cycles_seldom
 from dflowd.process.host import Host
 from dflowd.shards.exchange import Exchange, SessionMessage
 from dflowd.shards.room import Room
@@ -45,6 +46,7 @@ class Peer:
     """A node's lanes and store, without the node."""
 
     def __init__(self, keys: KeyPair, allow_list: Path, fabric: str, address: str = "127.0.0.1") -> None:
+        look_for_cycles_seldom()  # as a daemon does
         loop = asyncio.get_running_loop()
         self.keys = keys
         self.store = Store(1 << 30, "bench")
