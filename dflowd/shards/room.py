@@ -70,7 +70,7 @@ class Room:
     def grant_now(self, priority: Priority, sizes: Sequence[int]) -> list[Segment]:
         """The same if it can be had at once and nobody waits for any; else none."""
         spans = tuple((nbytes, 0, chunk_count(nbytes)) for nbytes in sizes)
-        if self._waiting or self._current is not None or not self._store.is_quick(spans, QUICK_BYTES):
+        if not self._is_at_once(spans):
             return []
         with contextlib.suppress(Full):
             return self._take(priority, sizes)
@@ -122,7 +122,14 @@ class Room:
         self._on_refused(run, why)
         then(why)
 
+    def _is_at_once(self, sizes: tuple[tuple[int, int, int], ...]) -> bool:
+        """Whether nobody waits, and these can be had without waiting."""
+        return not self._waiting and self._current is None and self._store.is_quick(sizes, QUICK_BYTES)
+
     def _ask(self, request: _Request) -> None:
+        if self._is_at_once(request.sizes):
+            self._attempt(request)()
+            return
         heapq.heappush(self._waiting, (request.priority, next(self._numbers), request))
         self._go_on()
 

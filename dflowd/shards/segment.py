@@ -46,17 +46,16 @@ class Segment:
     is_on_disk: bool = False
     resident: int = 0  # bitmap of the chunks that have memory or disk behind them, or are about to
     pending: int = 0  # those that `back` has still to see to
+    unit: int = field(init=False)  # bytes behind one bit of a bitmap
     _map: mmap.mmap | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.unit = min(self.capacity, CHUNK_BYTES)
 
     @property
     def path(self) -> str:
         """Where other processes of this user open it."""
         return f"/proc/{os.getpid()}/fd/{self.fd}"
-
-    @property
-    def unit(self) -> int:
-        """Bytes behind one bit of a bitmap."""
-        return min(self.capacity, CHUNK_BYTES)
 
     @property
     def resident_bytes(self) -> int:
