@@ -106,10 +106,12 @@ class Exchange:
         self._serving = Serving(store, lane, files)
         self._listeners: dict[RunId, Callable[[ExchangeEvent], None]] = {}
         self._holders: dict[NodeId, Holder] = {}
+        self._to_ask: dict[NodeId, None] = {}  # holders for which asks may wait
         self._rates = Rates()
         self._tally, self._full = Tally(), Tally()  # the first is the lane's, the second the loop's
         self._news: list[News] = []
         self._look_at = inf  # when parts of chunks are looked for
+        self._tick_at = inf  # when patience with a holder may have ended
         self._advanced: dict[ShardId, None] = {}  # of which chunks came, and nobody was told yet
         self._tell_at = 0.0  # when somebody may be
         lane.start(self)
@@ -261,13 +263,14 @@ class Exchange:
         now = time.monotonic()
         if now >= self._look_at:
             self._note_bytes()
-        if now >= self._transfers.deadline:
+        if now >= self._tick_at:
             self._handle(Tick())
         due = min(self._send_asks(now), self._look_again(now), self._tell_advanced(now), self._serving.tell_grown())
         if self._serving.take_back():
             due = min(due, now + LENT_CHECK_S)
         self._publish()
-        return min(due, self._transfers.deadline)
+        self._tick_at = self._transfers.deadline
+        return min(due, self._tick_at)
 
     def _look_again(self, now: float) -> float:
         """When to look next for parts of chunks; never while nothing is asked of anybody."""
@@ -335,6 +338,7 @@ class Exchange:
             match action:
                 case SendAsk(holder, ask):
                     self._holder(holder).waiting.append(ask)
+                    self._to_ask[holder] = None
                 case KeepHashes(shard, hashes):
                     self._store.set_hashes(shard, hashes)
                 case Distrust(holder):
@@ -346,18 +350,18 @@ class Exchange:
     def _send_asks(self, now: float) -> float:
         """Send what waits, or see to a session first. Returns when an offer is due again."""
         due = inf
-        for peer, holder in self._holders.items():
-            if not holder.waiting:
-                continue
-            if holder.is_dialled:
+        for peer in list(self._to_ask):
+            holder = self._holders[peer]
+            if holder.is_dialled and holder.waiting:
                 if not holder.is_awaited:
                     holder.ask(self._lane.received_from(peer))
                 self._lane.request(peer, pack_asks(holder.waiting))
                 self._rates.asked(now, peer)
                 holder.waiting.clear()
-                continue
             holder.keep_asks(self._transfers.wanting)
-            if holder.waiting and not holder.is_ready:
+            if not holder.waiting:
+                del self._to_ask[peer]
+            elif not holder.is_ready:
                 if holder.offer is None or now >= holder.offer_again_at:
                     self._news.append((peer, holder.offer_session(now)))
                 due = min(due, holder.offer_again_at)

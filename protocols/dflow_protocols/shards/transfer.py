@@ -436,7 +436,8 @@ class Transfers:
     def _pump(self, now: float, holder: NodeId) -> list[TransferAction]:
         """Ask this holder for as much as its credit allows, one run of each waiting fetch in turn."""
         actions: list[TransferAction] = []
-        while made := self._ask_next(now, holder, RUN_CHUNKS):
+        queue = self._peer(holder).queue
+        while queue and (made := self._ask_next(now, holder, RUN_CHUNKS)):
             actions += made
         return actions
 
