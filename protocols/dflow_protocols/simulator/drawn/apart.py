@@ -3,7 +3,6 @@ stories."""
 
 from __future__ import annotations
 
-import gc
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +12,6 @@ from multiprocessing import cpu_count, get_context, parent_process
 from typing import TypeVar
 
 T = TypeVar("T")
-RARELY = 100_000  # objects that are made and not freed, from one search for rings to the next; Python's own is 700
 
 
 def twice(live: Callable[[int], T], seeds: Iterable[int]) -> Iterator[tuple[T, T]]:
@@ -25,10 +23,8 @@ def twice(live: Callable[[int], T], seeds: Iterable[int]) -> Iterator[tuple[T, T
 
 
 def _begin() -> None:
-    """Of a process. Who is interrupted says so once; rings are looked for seldom among the millions of things that a
-    large mesh keeps, which took a third of the time."""
+    """Of a process. Who is interrupted says so once."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    gc.set_threshold(RARELY)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
 
 
