@@ -42,12 +42,16 @@ class Trace:
     def __init__(self, digest: bool = False) -> None:
         self.lines: deque[tuple[float, str, str, Any, int | None]] = deque(maxlen=TAIL_LINES)
         self._hash = hashlib.blake2b(digest_size=16) if digest else None
+        self._turn: tuple[float, str] | None = None  # of the last line that the digest covers
 
     def add(self, now: float, who: str, what: str, thing: Any, cause: int | None = None) -> None:
         """`what`: an arrow or a verb; `thing`: an event, action or fault; `cause`: the number of its turn there."""
         self.lines.append((now, who, what, thing, cause))
         if self._hash is not None:
-            self._hash.update(f"{now!r} {who} {what} ".encode() + _content(thing))
+            if self._turn != (now, who):  # of the many lines of a turn the first says whose it is, and when
+                self._turn = now, who
+                self._hash.update(f"{now!r} {who}\n".encode())
+            self._hash.update(what.encode() + _content(thing))
 
     def keep_all(self) -> None:
         """Older lines, too, from now on."""
@@ -69,16 +73,16 @@ def _content(thing: Any) -> bytes:
     """What a digest covers of an event, action or fault."""
     match thing:
         case Received(source, Frame(_, messages), None):
-            return f"{source} {len(messages)}\n".encode()
+            return f" {source} {len(messages)}\n".encode()
         case Send(to, Frame(delta, messages)):
             return pack((to, delta, [(type(message).__name__, _sample(message)) for message in messages]))
         case Dial():  # a thousand members dial a thousand each
-            return f"{thing.node} {thing.control} {thing.bulk}\n".encode()
+            return f" {thing.node} {thing.control} {thing.bulk}\n".encode()
         case Report():
-            return f"{thing.name} {thing.fields}\n".encode()
+            return f" {thing.name} {thing.fields}\n".encode()
         case Tick():
             return b"\n"
-    return f"{thing!r}\n".encode()
+    return f" {thing!r}\n".encode()
 
 
 def _sample(message: Any) -> Any:

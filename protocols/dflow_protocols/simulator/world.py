@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import count
+from math import inf
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from ..events import (
     Action,
@@ -60,7 +61,7 @@ from .machines import Machines, key_of
 from .model.bulk import BulkLane
 from .model.disk import Writes, without_disk
 from .model.files import Search
-from .model.host import Host, Process, Spawn
+from .model.host import Host, Process, Spawn, Watcher
 from .model.network import Lanes, Network
 from .model.provenance import Ledger
 from .model.schedule import Life, Schedule
@@ -76,19 +77,6 @@ START_AGAIN_S = 1.0
 ENCODE_EVERY = 16  # frames; each of those passes through its bytes on the way
 STORY_LINES = 60
 CLIENT = node_id(b"a client's key")
-
-
-class Watcher(Protocol):
-    """Who looks at what nodes do."""
-
-    def saw(self, host: Host, action: Action) -> None:
-        """A node's action, once it is performed."""
-
-    def heard(self, host: Host, event: Event) -> None:
-        """A node's event, before it is taken."""
-
-    def dies(self, host: Host) -> None:
-        """A node's process is about to end."""
 
 
 class World:
@@ -332,25 +320,31 @@ class World:
         except Exception as error:
             raise self.violation(f"{host.name} raised {told_error(error)}", "no_error") from error
         host.story.take(cause, now, events, actions)
-        is_kept = True
+        if self._perform_all(host, process, actions, cause):
+            self.arm(host)
+
+    def _perform_all(self, host: Host, process: Process, actions: Sequence[Action], cause: int) -> bool:
+        """Whether the process lives on: it may die between two actions."""
+        now, is_kept = self.now, True
         for intended in actions:
             if host.process is not process:
-                return  # it died between two actions
+                return False
             host.disk.confirm()  # the driver waits for a write before it goes on
             action = intended if is_kept else without_disk(intended)
             if action is None:
                 continue
-            self.trace.add(self.now, host.name, "->", action, cause)
+            self.trace.add(now, host.name, "->", action, cause)
             if isinstance(action, Persist):
                 is_kept = process.write(action) and is_kept
             else:
                 self._perform(host, process, action)
             if self._watch is not None:
                 self._watch.saw(host, action)
-            self._set_off(host, action)
+            if self._traps.are_set:
+                self._set_off(host, action)
             host.note_performed()
         host.disk.confirm()
-        self.arm(host)
+        return True
 
     def _note(self, host: Host, event: Event, cause: int) -> None:
         """What the world keeps of an event that a node took."""
@@ -372,12 +366,13 @@ class World:
 
     def arm(self, host: Host) -> None:
         """One alarm a node, at its deadline."""
-        process = host.process
-        if process is None or host.paused or process.machine.deadline == float("inf"):
+        process, now = host.process, self.now
+        deadline = inf if process is None or host.paused else process.machine.deadline
+        if process is None or deadline == inf:
             return
-        due = max(self.now, host.clock.when(process.machine.deadline))
+        due = max(now, host.clock.when(deadline))
         if host.alarm.arm(due):
-            process.life.after(due - self.now, lambda: self._tick(host, due))
+            process.life.after(due - now, partial(self._tick, host, due))
 
     def _tick(self, host: Host, due: float) -> None:
         if host.alarm.due != due or host.paused:
@@ -390,8 +385,10 @@ class World:
 
     def _perform(self, host: Host, process: Process, action: Action) -> None:
         match action:
-            case Send(to, message):
-                self._send(host, to, message)
+            case Send():
+                self._send(host, action.to, action.message)
+            case Dial():
+                process.lanes.watch(action)
             case Report():
                 self.reports.append((host.index, action))
                 self.ledger.learn(action)
@@ -407,8 +404,6 @@ class World:
                 frame = opened(origin, host.id, sealed)
                 if frame is not None:
                     process.life.tell(Received(origin, frame, relay))
-            case Dial():
-                process.lanes.watch(action)
             case HangUp(node):
                 process.bulk.hang_up(node)
             case Start():

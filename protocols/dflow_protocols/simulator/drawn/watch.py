@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ...events import Action, Event, Send, SendThrough
+from ...events import Action, Event, Report, Send, SendThrough
 from ..model.host import Host
 from ..watching.books import Books
 from ..watching.checker import Checker, Seen, Steady
@@ -59,16 +59,20 @@ class Watch:
         self._steady = Steady(world)
         self._checkers = [checker(world, self._steady) for checker in checkers]
         self._seen = _by_kind(checker.sees for checker in self._checkers)
+        self._seen[SendThrough] = [self._saw_through]
         self._heard = _by_kind(checker.hears for checker in self._checkers)
         world.watch(self)
         self._inspect()
 
     def saw(self, host: Host, action: Action) -> None:
         """A node's action, once it is performed."""
-        if isinstance(action, SendThrough):
-            action = Send(action.to, action.message)  # which way a frame goes is no matter to what it says
-        for check in self._seen.get(type(action), ()):
+        kind = action.name if isinstance(action, Report) else type(action)
+        for check in self._seen.get(kind, ()):
             check(host, action)
+
+    def _saw_through(self, host: Host, through: SendThrough) -> None:
+        """Which way a frame goes is no matter to what it says."""
+        self.saw(host, Send(through.to, through.message))
 
     def heard(self, host: Host, event: Event) -> None:
         """A node's event, before it is taken."""
@@ -92,8 +96,8 @@ class Watch:
         self._world.after(INSPECT_S, self._inspect)
 
 
-def _by_kind(of_each: Iterable[Seen]) -> dict[type, list[Callable[[Host, Any], None]]]:
-    found: dict[type, list[Callable[[Host, Any], None]]] = {}
+def _by_kind(of_each: Iterable[Seen]) -> dict[type | str, list[Callable[[Host, Any], None]]]:
+    found: dict[type | str, list[Callable[[Host, Any], None]]] = {}
     for seen in of_each:
         for kind, check in seen.items():
             found.setdefault(kind, []).append(check)

@@ -25,13 +25,16 @@ class Traps:
     def __init__(self) -> None:
         self._set: list[Trap] = []
 
+    @property
+    def are_set(self) -> bool:
+        """Whether any fault waits for an action."""
+        return bool(self._set)
+
     def set(self, trap: Trap) -> None:
         self._set.append(trap)
 
     def sprung(self, node: int, performed: int, action: Action) -> list[Trap]:
         """Those that this action sets off: they are set no more."""
-        if not self._set:
-            return []
         found = [trap for trap in self._set if trap.trigger(node, performed, action)]
         for trap in found:
             self._set.remove(trap)

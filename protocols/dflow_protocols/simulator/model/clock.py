@@ -48,6 +48,8 @@ class Lateness:
 
     def wait(self, now: float, lag_s: float) -> float:
         """How long what happens now has to wait, on a machine that is so late: nothing overtakes."""
+        if not lag_s and self._until <= now:
+            return 0.0
         self._until = max(self._until, now + lag_s)
         self.waiting += self._until > now
         return self._until - now

@@ -176,14 +176,11 @@ class Host:
     replies: dict[int, tuple[bool, Mapping[str, Any]]] = field(default_factory=dict)
     performed: int = 0  # actions, over all its lives
     turns: int = 0  # of this life
+    name: str = field(init=False)
     story: Story = field(init=False)
 
     def __post_init__(self) -> None:
-        self.story = Story(self.id)
-
-    @property
-    def name(self) -> str:
-        return f"n{self.index}"
+        self.name, self.story = f"n{self.index}", Story(self.id)
 
     @property
     def control(self) -> str:
@@ -321,3 +318,16 @@ class Host:
         self.health.mend()
         self.turns, self.story = 0, Story(self.id)
         self.store = Store(self.store.limit_bytes, peak_bytes=self.store.peak_bytes)
+
+
+class Watcher(Protocol):
+    """Who looks at what nodes do."""
+
+    def saw(self, host: Host, action: Action) -> None:
+        """A node's action, once it is performed."""
+
+    def heard(self, host: Host, event: Event) -> None:
+        """A node's event, before it is taken."""
+
+    def dies(self, host: Host) -> None:
+        """A node's process is about to end."""

@@ -66,8 +66,9 @@ class Network:
 
     def delay(self) -> float:
         """One way, drawn. Always draws the same number of times, so that a cut shifts no later draw."""
-        delay = self.rng.uniform(MIN_DELAY_S, MAX_DELAY_S)
-        return delay * LATE_FACTOR if self.rng.random() < LATE_SHARE else delay
+        draw = self.rng.random
+        delay = MIN_DELAY_S + (MAX_DELAY_S - MIN_DELAY_S) * draw()
+        return delay * LATE_FACTOR if draw() < LATE_SHARE else delay
 
     def transmit(self, now: float, source: NodeId, to: NodeId, nbytes: float) -> float:
         """Seconds until so many bytes have left; on a narrow link they wait for what was sent before them."""

@@ -18,7 +18,8 @@ from ..model.host import Host
 from ..toy import TOY_PARTITIONS
 from ..world import World
 
-Seen: TypeAlias = Mapping[type, Callable[[Host, Any], None]]
+Seen: TypeAlias = Mapping[type | str, Callable[[Host, Any], None]]
+"""By kind of action or event; a report's is its name."""
 ROOMY = 0.75  # of its room is the most that a store ever held that never had to refuse
 QUIET_S = 6.0  # longer than a sealer waits for second holders, and than a save that failed waits
 
@@ -58,12 +59,12 @@ class Checker:
 
     @property
     def sees(self) -> Seen:
-        """Actions that it looks at once they are performed, by kind."""
+        """Actions that it looks at once they are performed."""
         return {}
 
     @property
     def hears(self) -> Seen:
-        """Events that it looks at before a node takes them, by kind."""
+        """Events that it looks at before a node takes them."""
         return {}
 
     def inspect(self) -> None:

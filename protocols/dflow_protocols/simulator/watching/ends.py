@@ -25,7 +25,7 @@ class Ends(Checker):
 
     @property
     def sees(self) -> Seen:
-        return {Persist: self._persisted, Report: self._reported}
+        return {Persist: self._persisted, "run.branch_lost": self._lost_branch}
 
     def _persisted(self, host: Host, action: Persist) -> None:
         if not action.key.startswith(RUNS) or not action.value:
@@ -40,9 +40,7 @@ class Ends(Checker):
             raise self.broken(f"{host.name} takes a run for {status.state} that was further", "end_stays")
         self._highest[host.place, status.run] = now
 
-    def _reported(self, host: Host, report: Report) -> None:
-        if report.name != "run.branch_lost":
-            return
+    def _lost_branch(self, host: Host, report: Report) -> None:
         run = report.fields["run"]  # what is made again after a restart, or at another attempt, may be lost again
         known = node_of(host).runs.get(run)
         key = (run, known.status.attempt if known else 0, report.fields["version"], host.place, host.lives)

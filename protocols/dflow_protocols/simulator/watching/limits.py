@@ -36,7 +36,7 @@ class Limits(Checker):
 
     @property
     def sees(self) -> Seen:
-        return {Start: self._started, Report: self._reported}
+        return {Start: self._started, "operator.withdrawn": self._withdraws, "run.resumed": self._resumed}
 
     @property
     def hears(self) -> Seen:
@@ -46,11 +46,11 @@ class Limits(Checker):
         if self.steady.seconds > 0.0 and isinstance(start.work, ChainWork | BlockWork | SliceWork):
             self._begun[host.place, host.lives, start.call] = start
 
-    def _reported(self, host: Host, report: Report) -> None:
-        if report.name == "operator.withdrawn":
-            self._withdrew.add(report.fields["run"])
-        elif report.name == "run.resumed":
-            self._failed = {key: times for key, times in self._failed.items() if key[0] != report.fields["run"]}
+    def _withdraws(self, host: Host, report: Report) -> None:
+        self._withdrew.add(report.fields["run"])
+
+    def _resumed(self, host: Host, report: Report) -> None:
+        self._failed = {key: times for key, times in self._failed.items() if key[0] != report.fields["run"]}
 
     def _broke(self, host: Host, event: Broke) -> None:
         start = self._begun.pop((host.place, host.lives, event.call), None)

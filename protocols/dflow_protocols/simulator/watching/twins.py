@@ -22,11 +22,10 @@ class Twins(Checker):
 
     @property
     def sees(self) -> Seen:
-        return {Report: self._reported, Send: self._acted, Start: self._acted}
+        return {"membership.silenced": self._silenced, Send: self._acted, Start: self._acted}
 
-    def _reported(self, host: Host, report: Report) -> None:
-        if report.name == "membership.silenced":
-            self._silent[host.place] = host.lives, host.turns
+    def _silenced(self, host: Host, report: Report) -> None:
+        self._silent[host.place] = host.lives, host.turns
 
     def _acted(self, host: Host, action: Send | Start) -> None:
         life, turn = self._silent.get(host.place, (0, 0))

@@ -25,7 +25,7 @@ class Waking(Checker):
 
     @property
     def sees(self) -> Seen:
-        return {Start: self._acts, Send: self._sent, Report: self._reported}
+        return {Start: self._acts, Send: self._sent, "membership.stalled": self._stalled}
 
     @property
     def hears(self) -> Seen:
@@ -40,7 +40,7 @@ class Waking(Checker):
                 self._woke.pop(host.place, None)
             else:
                 if host.place not in self._paused:
-                    self._knew[host.place] = bool(node_of(host).membership.alive()[1:])
+                    self._knew[host.place] = len(node_of(host).membership.alive()) > 1
                 self._notice(host)
 
     def _notice(self, host: Host) -> None:
@@ -55,8 +55,8 @@ class Waking(Checker):
         if self._knew.get(host.place):
             self._woke[host.place] = self.world.now
 
-    def _reported(self, host: Host, report: Report) -> None:
-        if report.name == "membership.stalled" and report.fields["seconds"] > node_of(host).membership.suspicion_s():
+    def _stalled(self, host: Host, report: Report) -> None:
+        if report.fields["seconds"] > node_of(host).membership.suspicion_s():
             self._wakes(host)
 
     def _received(self, host: Host, event: Received) -> None:
@@ -72,7 +72,7 @@ class Waking(Checker):
     def _acts(self, host: Host, what: object) -> None:
         self._notice(host)
         node, woke = node_of(host), self._woke.get(host.place)
-        if woke is None or not node.membership.alive()[1:]:
+        if woke is None or len(node.membership.alive()) <= 1:
             return
         if self.world.now - woke < node.membership.suspicion_s() - CLOCK_S:
             name = type(what).__name__

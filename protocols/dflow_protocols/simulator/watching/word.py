@@ -31,7 +31,7 @@ class Word(Checker):
 
     @property
     def sees(self) -> Seen:
-        return {Reply: self._replied, Report: self._reported, Send: self._sent}
+        return {Reply: self._replied, "run.ended": self._ended, Send: self._sent}
 
     def _replied(self, host: Host, reply: Reply) -> None:
         run = reply.value.get("run")
@@ -89,9 +89,9 @@ class Word(Checker):
         states = (state_of(each, run) for each in self.world.live())
         return any(state is not None and state.committed_step > step for state in states)
 
-    def _reported(self, host: Host, report: Report) -> None:
+    def _ended(self, host: Host, report: Report) -> None:
         told = report.fields
-        if report.name != "run.ended" or told["state"] != FINISHED or "version" not in told or not self.is_quiet():
+        if told["state"] != FINISHED or "version" not in told or not self.is_quiet():
             return
         run, version = told["run"], told["version"]
         if node_of(host).runs[run].status.files:

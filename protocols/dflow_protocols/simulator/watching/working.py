@@ -40,7 +40,12 @@ class Working(Checker):
 
     @property
     def sees(self) -> Seen:
-        return {Start: self._started, Stop: self._stopped, Report: self._reported}
+        return {
+            Start: self._started,
+            Stop: self._stopped,
+            "operator.withdrawn": self._withdrew,
+            "run.resumed": self._resumed,
+        }
 
     @property
     def hears(self) -> Seen:
@@ -89,12 +94,13 @@ class Working(Checker):
             what = f"{host.name} failed {len(row)} different tasks of {start.task.stage} in a row and goes on"
             raise self.broken(what, "broken_rests")
 
-    def _reported(self, host: Host, report: Report) -> None:
-        if report.name == "operator.withdrawn":
-            self._in_a_row.pop((host.place, report.fields["run"], report.fields["stage"]), None)
-        elif report.name == "run.resumed":  # its books of failures are empty again
-            self._failed = {key: at for key, at in self._failed.items() if key[0] != report.fields["run"]}
-            self._in_a_row = {key: row for key, row in self._in_a_row.items() if key[1] != report.fields["run"]}
+    def _withdrew(self, host: Host, report: Report) -> None:
+        self._in_a_row.pop((host.place, report.fields["run"], report.fields["stage"]), None)
+
+    def _resumed(self, host: Host, report: Report) -> None:
+        """Its books of failures are empty again."""
+        self._failed = {key: at for key, at in self._failed.items() if key[0] != report.fields["run"]}
+        self._in_a_row = {key: row for key, row in self._in_a_row.items() if key[1] != report.fields["run"]}
 
     def _finished(self, host: Host, event: Finished) -> None:
         key = host.place, host.lives, event.call

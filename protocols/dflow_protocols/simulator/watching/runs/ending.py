@@ -23,15 +23,14 @@ class Ending(Checker):
 
     @property
     def sees(self) -> Seen:
-        return {Advanced: self._advanced, Report: self._reported}
+        return {Advanced: self._advanced, "run.ended": self._ended}
 
     def _advanced(self, host: Host, action: Advanced) -> None:
         if action.head.step == 0:
             self._begun.setdefault(action.run, self.world.now)
 
-    def _reported(self, host: Host, report: Report) -> None:
-        if report.name == "run.ended":
-            self._begun.pop(report.fields["run"], None)
+    def _ended(self, host: Host, report: Report) -> None:
+        self._begun.pop(report.fields["run"], None)
 
     def _is_able(self, host: Host) -> bool:
         """Whether it can do any part of what there is to do, and at once."""
@@ -39,6 +38,8 @@ class Ending(Checker):
 
     def inspect(self) -> None:
         """How many steps there are says what time there is. Any other fault, and it is not held to here."""
+        if not self._begun:
+            return
         struck = self.world.struck.keys()
         if (
             not struck <= LOSES
