@@ -86,6 +86,11 @@ CAUSES: Final[dict[What, tuple[What, ...]]] = {
 _OF_RECORDS: Final = frozenset({What.RECORDED, What.RECORD_HEARD})
 TELLING: Final = frozenset({ClaimPut, RecordPut, RosterPut, RunPut, SealPut, StealAsk, StealGrant})
 """Messages of a node from which its story reads what it did."""
+TELLING_OTHERS: Final = frozenset({BucketPut, ClaimPut, HeaderPut, RecordPut, RosterPut, RunPut, SealPut, StealGrant})
+"""Messages of others from which it reads what these did."""
+HAPPENING: Final = frozenset({Received, Began, Finished, Broke, Shed})
+ACTING: Final = frozenset({Send, SendThrough, Start, Stop, Trim, Drop})
+"""Events and actions that a story may tell of; most are none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +185,12 @@ class Story:
     def take(self, cause: int, now: float, events: Iterable[Event], actions: Sequence[Action]) -> None:
         """The turn of this number: its events, and the actions that answer them. `now`: as the node was told."""
         for event in events:
-            self._happened(cause, now, event)
+            if type(event) in HAPPENING:
+                self._happened(cause, now, event)
         sent: dict[int, tuple[Any, list[NodeId]]] = {}  # a message to several members is one object
         for action in actions:
+            if type(action) not in ACTING:
+                continue
             match action:
                 case Send(to, Frame(_, messages)) | SendThrough(_, to, _, Frame(_, messages)):
                     for message in messages:
@@ -201,7 +209,8 @@ class Story:
         match event:
             case Received(source, Frame(_, messages)):
                 for message in messages:
-                    self._learn(cause, now, source, message)
+                    if type(message) in TELLING_OTHERS:
+                        self._learn(cause, now, source, message)
             case Began(call) if call in self._calls and self._is_new(What.BEGAN, str(call)):
                 began, run, task = self._calls[call]
                 self._own.add(Entry(cause, now, What.BEGAN, run, (task,), began=began))
