@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import Final, Literal, NewType, TypeAlias, get_args
 
 from ..names import NodeId, content_id, node_id
 
 MetaId = NewType("MetaId", str)  # hash of a Meta
 MemberState: TypeAlias = Literal["alive", "suspect", "dead", "left"]
-MANY_METAS: Final = 2_048  # whose hashes are kept at hand
 MAX_APART: Final = 32  # that a member tells of: with more it has no link worth the name, and others need not plan by it
 
 # Things that messages carry -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Meta:
     """What a node is; the same for the whole life of its process, and pulled by hash on need."""
 
@@ -30,19 +29,14 @@ class Meta:
     facts: tuple[tuple[str, str], ...] = ()  # further capabilities, name and value: the numerics class, sizes, builds
     born_ms: int = 0  # when the process began, milliseconds since 1970; of two with one key the later one yields
 
-    @property
+    @cached_property
     def node(self) -> NodeId:
         return node_id(self.public_key)
 
-    @property
+    @cached_property
     def id(self) -> MetaId:
-        return _meta_id(self)
-
-
-@lru_cache(maxsize=MANY_METAS)
-def _meta_id(meta: Meta) -> MetaId:
-    fields = [meta.public_key, meta.control, meta.bulk, meta.name, meta.device, meta.slots, meta.roles, meta.facts]
-    return MetaId(content_id("meta", [*fields, meta.born_ms]))
+        fields = [self.public_key, self.control, self.bulk, self.name, self.device, self.slots, self.roles, self.facts]
+        return MetaId(content_id("meta", [*fields, self.born_ms]))
 
 
 @dataclass(frozen=True, slots=True)
