@@ -108,7 +108,7 @@ class _Contact:
 
 
 class Bootstrap:
-    """When to ask which seed or cached peer next."""
+    """When to ask which seed or cached peer next: the first at `deadline`."""
 
     def __init__(
         self, me: NodeId, seeds: Sequence[Seed], cached: Sequence[Seed], timing: Timing, rng: Rng, now: float
@@ -121,10 +121,7 @@ class Bootstrap:
                 # Seeds at once; cached peers a few at a time, since the first answer makes most of them needless.
                 wait_s = 0.0 if index < max(len(seeds), 3) else rng.uniform(0.0, index * timing.retry_min_s)
                 self._contacts[seed.node] = _Contact(seed, now + wait_s, timing.retry_min_s)
-
-    @property
-    def deadline(self) -> float:
-        return min((contact.due for contact in self._contacts.values()), default=float("inf"))
+        self.deadline = self._first_due()
 
     def take_due(self, now: float, living: Iterable[NodeId]) -> list[Seed]:
         """The contacts to ask now: due, and not among the living. Each is due again after a longer pause."""
@@ -141,4 +138,8 @@ class Bootstrap:
             else:
                 due.append(contact.seed)
                 contact.ask_again(now, share, self._timing)
+        self.deadline = self._first_due()
         return due
+
+    def _first_due(self) -> float:
+        return min((contact.due for contact in self._contacts.values()), default=float("inf"))

@@ -131,7 +131,7 @@ class Membership:
 
     def suspicion_s(self) -> float:
         """The unit of the step protocol's delays, at the mesh's present size."""
-        return self.timing.suspicion_s(len(self.alive()))
+        return self.timing.suspicion_s(self._table.alive_count)
 
     # Events ----------------------------------------------------------------------------------------------------------
 
@@ -264,11 +264,12 @@ class Membership:
                     out.append(Report("membership.unreachable", fields, "error"))
             case _:
                 assert_never(message)
-        self._awareness.note(refuted)
+        if refuted:
+            self._awareness.note(refuted)
 
     def _merge(self, now: float, source: NodeId, updates: Sequence[Update], out: Actions) -> int:
         """Take in claims, then ask who told them for the metas that they announce. How many of them were refuted."""
-        fresh, refuted = self._table.unknown(updates), 0
+        fresh, refuted = self._table.unknown(updates) if updates else [], 0
         if not fresh:
             return 0
         self._notice_duplicate(now, source, fresh, out)
@@ -281,7 +282,7 @@ class Membership:
 
     def _synchronise(self, now: float, source: NodeId, message: Sync, out: Actions) -> int:
         """A push-pull. How many of its claims were refuted. Who differs much from one member does so from others."""
-        fresh, was_alone = self._table.unknown(message.updates), len(self.alive()) == 1
+        fresh, was_alone = self._table.unknown(message.updates), self._table.alive_count == 1
         self._notice_duplicate(now, source, fresh, out)
         refuted = sum(self._table.merge(now, claim, out, synced=True) for claim in fresh)
         if was_alone:
@@ -308,7 +309,7 @@ class Membership:
         for meta in learnt:
             self._dial(now, Seed(meta.public_key, meta.control, meta.bulk), out)
         if learnt:
-            telling_s = retransmit_limit(len(self.alive())) * self.timing.gossip_interval_s
+            telling_s = retransmit_limit(self._table.alive_count) * self.timing.gossip_interval_s
             self._compare_within(now, self.timing.probe_interval_s + telling_s)
 
     def _compare_within(self, now: float, seconds: float) -> None:
@@ -418,7 +419,7 @@ class Membership:
             out.append(Send(seed.node, self._sync(wants_answer=True)))
         if now >= self._ask_dead_due:
             self._ask_dead_due = now + self.timing.ask_dead_s * self._rng.uniform(0.5, 1.0)
-            dead = [n for n, m in sorted(self.members.items()) if m.state == "dead" and m.meta is not None]
+            dead = self._table.dead()
             if dead:
                 out.append(Send(self._rng.choice(dead), self._sync(wants_answer=True)))
         if now >= self._sync_due:
@@ -430,7 +431,7 @@ class Membership:
                 self._pull_metas(now, partner, self._table.lacking(dead=True), out)
 
     def _gossip(self, now: float, out: Actions) -> None:
-        if len(self.alive()) == 1:
+        if self._table.alive_count == 1:
             # Alone, there is nobody to tell; whoever is met later gets all by push-pull, where deaths are only doubts.
             self._table.tell_only_mine()
         if not len(self._table.news) or now < self._gossip_due:
@@ -464,7 +465,7 @@ class Membership:
             out.append(Persist("peers", packed))
 
     def _finish(self, now: float, out: Actions) -> Actions:
-        for change in [action for action in out if isinstance(action, Changed)]:
+        for change in [action for action in out if isinstance(action, Changed)] if out else ():
             if change.new == "alive" and change.old not in ("alive", "suspect"):
                 self._detector.add(change.node)
             elif change.restarted or change.new in ("dead", "left"):
@@ -478,7 +479,6 @@ class Membership:
         return out
 
     def _arm(self) -> None:
-        suspicions = (suspicion.deadline for suspicion in self._table.suspicions.values())
         gossip_due = self._gossip_due if len(self._table.news) and self._table.reachable() else float("inf")
         self.deadline = min(
             self._detector.deadline,
@@ -488,7 +488,7 @@ class Membership:
             self._bootstrap.deadline,
             gossip_due,
             self._rejoin.due if self._rejoin is not None else float("inf"),
-            min(suspicions, default=float("inf")),
+            self._table.next_verdict,
         )
 
 

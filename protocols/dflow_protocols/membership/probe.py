@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 from ..events import Rng, Send
@@ -170,10 +171,14 @@ class Prober:
 
     def unanswered(self, now: float) -> list[tuple[int, Relay]]:
         """Probes for others that it is time to ask further members for."""
+        if not self.relays:
+            return []
         return [(sequence, relay) for sequence, relay in self.relays.items() if relay.further_at <= now < relay.nack_at]
 
     def take_silent(self, now: float) -> list[tuple[int, Relay]]:
         """Probes for others that were not answered in time."""
+        if not self.relays:
+            return []
         silent = [(sequence, relay) for sequence, relay in self.relays.items() if relay.nack_at <= now]
         for sequence, _ in silent:
             del self.relays[sequence]
@@ -181,8 +186,8 @@ class Prober:
 
     @property
     def deadline(self) -> float:
-        relays = min((relay.next_at for relay in self.relays.values()), default=float("inf"))
-        return min(relays, self.current.next_at) if self.current else relays
+        due = self.current.next_at if self.current else inf
+        return min(due, *(relay.next_at for relay in self.relays.values())) if self.relays else due
 
 
 class FailureDetector:

@@ -82,7 +82,9 @@ class Reach:
     ) -> list[tuple[NodeId, str, str]]:
         """Member, lane and address of failures after which that member spoke. Those after which it said nothing for
         `patience_s` are forgotten."""
-        proved = []
+        proved: list[tuple[NodeId, str, str]] = []
+        if not self._unproved:
+            return proved
         for (node, lane), failure in [*self._unproved.items()]:
             is_proved = members[node].heard >= failure.at
             if is_proved:
@@ -100,6 +102,8 @@ class Reach:
         return known is None or known.address != address
 
     def expire(self, now: float) -> None:
+        if not self.complaints:
+            return
         for of in [of for of, complaint in self.complaints.items() if complaint.until <= now]:
             del self.complaints[of]
 
@@ -129,7 +133,10 @@ class Links:
     def routes(self) -> Mapping[NodeId, NodeId]:
         """Living members without a link to this node, by their or by its own word, and who a frame for each goes to
         first. Those that no way leads to are not among them. The same object until it changes."""
-        mine, table = self.apart, self._table
+        table = self._table
+        if not (self._missed or self._reach.unreached or table.parted or self._routes):
+            return self._routes  # nearly always: this is asked for several times at every event
+        mine = self.apart
         if not mine and not table.parted and not self._routes:
             return self._routes
         basis = (table.revision, mine)
@@ -189,6 +196,8 @@ class Links:
         told = apart[:MAX_APART]
         if told != self._table.mine.apart:
             self._table.part(told)
+        if not apart and not self._since and not self._told:
+            return
         self._since = {node: self._since.get(node, now) for node in apart}
         for node in sorted(self._told.difference(apart)):
             out.append(Report("membership.together", {"node": node}))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 import msgpack
@@ -28,6 +29,7 @@ DRAINED: Final = "drained"  # of this node: under this key it is kept that it is
 MAX_METAS: Final = 256  # asked for or sent in one message, some 80 KB
 DIGEST_BYTES: Final = 16  # of the hash that two members compare: nobody gains by books that only look alike
 MAX_DEAD: Final = 1_024  # gone members remembered, so that a healed split finds them
+_node_of: Final = attrgetter("node")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,8 @@ class Table:
             set()
         )  # of these: new ones, told of when it is here, since who hears of them asks for it
         self._asked_at: dict[NodeId, float] = {}  # when somebody was asked for it last
-        self._alive, self._others, self._reachable = SortedIds(), SortedIds(), SortedIds()
+        self._alive, self._reachable = SortedIds(), SortedIds()
+        self._others: tuple[NodeId, ...] | None = None  # as last asked for; none when it may have changed since
         self._drained: frozenset[NodeId] | None = None  # as last asked for; none when it may have changed since
         self._claims: tuple[Update, ...] | None = None
         self._digest: bytes | None = None
@@ -145,9 +148,21 @@ class Table:
         """Sorted; this node and suspects included."""
         return self._alive.read()
 
+    @property
+    def alive_count(self) -> int:
+        return len(self._alive)
+
     def others(self) -> tuple[NodeId, ...]:
         """The living but this node, sorted."""
-        return self._others.read()
+        if self._others is None:
+            self._others = tuple(node for node in self.alive() if node != self.me)
+        return self._others
+
+    def dead(self) -> list[NodeId]:
+        """Those that died and can be sent to, sorted."""
+        if len(self.members) == len(self._alive):
+            return []
+        return sorted(n for n, m in self.members.items() if m.claim.state == "dead" and m.meta is not None)
 
     def reachable(self) -> tuple[NodeId, ...]:
         """Living others that can be sent to, sorted."""
@@ -167,8 +182,9 @@ class Table:
     def digest(self) -> bytes:
         """The same on all nodes that believe the same of the same members, whoever told them so."""
         if self._digest is None:
-            told = [(c.node, c.incarnation, c.refutation, c.state, c.meta, c.drained, c.apart) for c in self.claims()]
-            self._digest = bytes.fromhex(content_id("claims", sorted(told)))[:DIGEST_BYTES]
+            claims = sorted(self.claims(), key=_node_of)
+            told = [(c.node, c.incarnation, c.refutation, c.state, c.meta, c.drained, c.apart) for c in claims]
+            self._digest = bytes.fromhex(content_id("claims", told))[:DIGEST_BYTES]
         return self._digest
 
     def unknown(self, claims: Sequence[Update]) -> list[Update]:
@@ -223,8 +239,15 @@ class Table:
         if member.is_up:
             self.merge(now, replace(member.claim, state="suspect", by=self.me), out, synced=False)
 
+    @property
+    def next_verdict(self) -> float:
+        """When the first suspect counts as dead."""
+        return min((each.deadline for each in self.suspicions.values()), default=inf) if self.suspicions else inf
+
     def expire(self, now: float, out: Actions) -> None:
         """Bury the suspects that did not refute in time."""
+        if not self.suspicions:
+            return
         for node in [node for node, suspicion in self.suspicions.items() if suspicion.deadline <= now]:
             member = self.members[node]
             self._become(now, member, replace(member.claim, state="dead", by=self.me), out)
@@ -268,9 +291,8 @@ class Table:
         node, up = member.claim.node, member.is_up
         is_other = up and node != self.me
         self._alive.keep(node, up)
-        self._others.keep(node, is_other)
         self._reachable.keep(node, is_other and member.meta is not None)
-        self._drained = self._claims = self._digest = None
+        self._others = self._drained = self._claims = self._digest = None
         self.revision += 1
         if is_other and member.claim.apart:
             self.parted[node] = member.claim.apart
@@ -419,5 +441,7 @@ def _drained(claim: Update) -> Report:
 
 
 def _report(happened: str, node: NodeId, *, level: str = "info", **fields: Any) -> Report:
-    given = {key: value for key, value in fields.items() if value is not None}
-    return Report(f"membership.{happened}", {"node": node, **given}, level)
+    told = {"node": node, **fields}
+    if None in fields.values():
+        told = {key: value for key, value in told.items() if value is not None}
+    return Report(f"membership.{happened}", told, level)
