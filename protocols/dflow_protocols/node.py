@@ -116,15 +116,12 @@ class Node:
         self._registry = Registry(identity.id, restored, saved, unread, now, rng if steals else None)
         self.runs = self._registry.runs
         self._heartbeats, self._opened = Heartbeats(), self._registry.opened
-        self.has_left = False
-        self.must_act = False
+        self.has_left = self.must_act = self._leaving = False
         self._due: list[Action] = []  # of what was taken in this turn
         self._reconciled = self._registry.revision.number  # up to where
         self._clock = NodeClock()
-        self._leaving = False
         self._started: dict[int, RunId] = {}  # whose each call is that was not answered yet
-        self._refresh_at = now
-        self._reminded_at = now
+        self._refresh_at = self._reminded_at = now
         self._awaited = frozenset(seed.node for seed in cached_peers) - {self.me}  # who was there in the last life
         self._await_until = now + timing.resume_wait_s
 
@@ -150,14 +147,12 @@ class Node:
 
     def take(self, now: float, event: Event) -> None:
         """Take one event; what it changes is looked at again in every run when the node acts. Never raises for what a
-        peer said.
-
-        All machines live in the node's own time, which stands still while the process sleeps.
-        """
+        peer said. All machines live in the node's own time, which stands still while the process sleeps."""
         if self.membership.silenced_by is not None:
             self.has_left |= isinstance(event, Leaving)
             self._due += decline(event)
             return
+        known = len(self._due)
         now, slept_s = self._clock.read(now, self.deadline, self.timing.probe_timeout_s)
         actions: list[Action | Changed] = [*self._registry.unreadable]
         self._registry.unreadable.clear()
@@ -171,8 +166,10 @@ class Node:
             self._due += give_up(self.runs.values())
         else:
             self._note_routes(routes, actions)
-            self._due += self._route(now, actions, is_back=was_apart and not self.membership.is_rejoining)
-        self.must_act = any(isinstance(action, Persist) for action in self._due)
+            is_back = was_apart and not self.membership.is_rejoining
+            if actions or is_back:
+                self._due += self._route(now, actions, is_back)
+        self.must_act = self.must_act or any(isinstance(action, Persist) for action in self._due[known:])
 
     def act(self, now: float) -> list[Action]:
         """What is to be done about all that was taken since, and what is due now that it was: the actions of a turn, in
@@ -301,7 +298,7 @@ class Node:
                 settled.append(action)
                 continue
             changed = True
-            if action.node != self.me and action.new == "alive" and action.old in (None, "dead", "left"):
+            if self.runs and action.node != self.me and action.new == "alive" and action.old in (None, "dead", "left"):
                 settled += self._greet(now, action.node)
             if action.new in ("dead", "left") or action.restarted:
                 self._heartbeats.forget(action.node)
@@ -382,21 +379,24 @@ class Node:
         if now >= self.membership.deadline:
             living = self._views.living()
             actions += self.membership.handle(now, Tick())
-            if self._views.living() != living:  # who was found to be out of reach is no change of the members
+            if self._views.living() is not living:  # who was found to be out of reach is no change of the members
                 self._registry.revision.bump()
         if now >= self._refresh_at:
             self._registry.revision.bump()
             self._refresh_at = now + REFRESH * self.membership.suspicion_s() / 2
             actions += self._say_again(now)
             actions += self._registry.put_again(self._views.living())
-            actions += self._registry.share_room(now, self._mesh(now)) + self._registry.sweep(now)
+            if self.runs:
+                actions += self._registry.share_room(now, self._mesh(now))
+            actions += self._registry.sweep(now)
             if now - self._reminded_at >= self.timing.sync_interval_s:
                 actions += self._remind(now)
 
     def _framed(self, now: float, actions: list[Action]) -> list[Action]:
         """One frame a member, with what it may lack of where this node stands in the active runs; other actions keep
         their order."""
-        self._note_calls(actions)
+        if self.runs:
+            self._note_calls(actions)
         if any(isinstance(action, Send) for action in actions):
             self._publish(now)
         return framed(actions, self.membership, self._heartbeats.delta)

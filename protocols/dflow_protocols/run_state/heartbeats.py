@@ -8,7 +8,7 @@ acknowledges no more. Knows nothing of what heartbeats say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from ..names import NodeId, RunId
 from ..wire.heartbeat import Delta, Heartbeat, Mark
@@ -27,8 +27,10 @@ class Heartbeats:
 
     # This node's own ------------------------------------------------------------------------------------------------
 
-    def publish(self, incarnation: int, heartbeats: Iterable[Heartbeat]) -> None:
+    def publish(self, incarnation: int, heartbeats: Collection[Heartbeat]) -> None:
         """This is where this node is in its runs from now on."""
+        if not heartbeats and not self._mine and incarnation == self._mark.incarnation:
+            return  # as in a mesh without a run
         number = self._mark.number + 1
         said = {each.run: each for each in heartbeats}
         changed = {run: (number, each) for run, each in said.items() if self._mine.get(run, (0, None))[1] != each}

@@ -18,14 +18,16 @@ from ..wire.heartbeat import Delta
 def framed(actions: Sequence[Action], membership: Membership, delta: Callable[[NodeId], Delta]) -> list[Action]:
     """The messages among these actions as frames, each with the `delta` of whom it goes to, after all other actions,
     which keep their order. Who is to hear of nothing but where this node stands, and knows, is sent nothing."""
-    out: list[Action] = [action for action in actions if not isinstance(action, Send)]
+    out: list[Action] = []
     routes = membership.routes
     letters: dict[tuple[NodeId, bool], list[Any]] = {}  # by member, and whether over its link
     for action in actions:
-        if isinstance(action, Send):
-            messages = letters.setdefault((action.to, action.is_direct or action.to not in routes), [])
-            if action.message is not None:
-                messages.append(action.message)
+        if not isinstance(action, Send):
+            out.append(action)
+            continue
+        messages = letters.setdefault((action.to, action.is_direct or action.to not in routes), [])
+        if action.message is not None:
+            messages.append(action.message)
     for (to, is_direct), messages in letters.items():
         told = delta(to)
         if not messages and not told.heartbeats:

@@ -24,6 +24,7 @@ class Mesh:
         self._membership = membership
         self._me, self._my_offers, self._my_slots = meta.node, offers_of(meta), slots
         self._basis: tuple[object, ...] = ()  # what `_living` and the tables of the view were derived from
+        self._routes: Mapping[NodeId, NodeId] = {}
         self._living: frozenset[NodeId] = frozenset()
         self._says: tuple[object, ...] = ()  # what the node said of itself for the view
         self._view: MeshView | None = None
@@ -33,10 +34,11 @@ class Mesh:
         """Those that shards can be fetched from, if only by way of others. The same object until it changes."""
         membership = self._membership
         unreached, routes = membership.reach.unreached, membership.routes
-        basis = (membership.revision, tuple(unreached), tuple(routes.items()))
-        if basis != self._basis:
-            self._basis, self._view = basis, None
-            self._living = frozenset(membership.alive()) - (unreached.keys() - routes.keys())
+        basis = (membership.revision, tuple(unreached))
+        if basis != self._basis or routes is not self._routes:
+            self._basis, self._routes, self._view = basis, routes, None
+            living = frozenset(membership.alive()) - (unreached.keys() - routes.keys())
+            self._living = self._living if living == self._living else living
         return self._living
 
     def view(self, now: float, *, is_gathered: bool, is_shared: bool, unable: str) -> MeshView:
