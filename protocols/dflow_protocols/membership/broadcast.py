@@ -70,6 +70,8 @@ class Broadcast:
 
     def take(self, members: int, count: int = MAX_RIDERS) -> tuple[Update, ...]:
         """The most urgent claims, each counted as told once; gone after their last time."""
+        if not self._queue:
+            return ()
         limit = retransmit_limit(members)
         taken = self._queue[:count]
         del self._queue[:count]

@@ -20,7 +20,6 @@ class Duplicate:
         self._mine = mine
         self._wanted: MetaId | None = None
         self._again_at = float("-inf")
-        self.silenced_by: Meta | None = None  # the earlier one, once it has shown itself
 
     def ask_about(self, now: float, source: NodeId, claim: Update, pause_s: float, out: Actions) -> None:
         """`source` tells of a life of this node that is not this one: ask what it is, at most once in `pause_s`."""
@@ -35,10 +34,6 @@ class Duplicate:
             return False
         self._wanted = None
         return meta.public_key == self._mine.public_key and meta.control != self._mine.control
-
-    def silence(self, by: Meta) -> None:
-        """The earlier process has shown itself: this one says nothing more."""
-        self.silenced_by = by
 
     def is_other(self, meta: Meta) -> bool:
         """Whether somebody who spoke under this node's key is another process, and not an echo."""

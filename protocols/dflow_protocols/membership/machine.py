@@ -45,7 +45,8 @@ LAG_SHARE: Final = 0.5  # of the probe timeout: a process that runs so late take
 
 
 class Membership:
-    """Who is believed alive. `deadline`: when `handle(now, Tick())` is next due."""
+    """Who is believed alive. `deadline`: when `handle(now, Tick())` is next due. `silenced_by`: the earlier process
+    that lives under this node's key, if one has shown itself: this one says nothing more."""
 
     deadline: float
 
@@ -81,6 +82,7 @@ class Membership:
         self._sync_due = now + rng.uniform(0.5, 1.0) * timing.sync_interval_s
         self._ask_dead_due = now + timing.ask_dead_s
         self._gossip_due = now
+        self.silenced_by: Meta | None = None
         self._left = False
         self._arm()
 
@@ -118,11 +120,6 @@ class Membership:
     def is_rejoining(self) -> bool:
         """This node slept for so long that others hold it dead, and has not heard yet what they did meanwhile."""
         return self._rejoin is not None
-
-    @property
-    def silenced_by(self) -> Meta | None:
-        """The earlier process that lives under this node's key, if one has shown itself: this one says nothing more."""
-        return self._duplicate.silenced_by
 
     @property
     def is_unhealthy(self) -> bool:
@@ -307,8 +304,10 @@ class Membership:
         whether all were that should be."""
         learnt = [meta for meta, node in told if self._table.learn(meta, node, out)]
         for meta in learnt:
-            self._dial(now, Seed(meta.public_key, meta.control, meta.bulk), out)
+            self._dialled.add(meta.node)
+            out.append(Dial(meta.node, meta.public_key, meta.control, meta.bulk))
         if learnt:
+            self._peer_cache.write_by(now + self.timing.probe_interval_s)
             telling_s = retransmit_limit(self._table.alive_count) * self.timing.gossip_interval_s
             self._compare_within(now, self.timing.probe_interval_s + telling_s)
 
@@ -370,8 +369,7 @@ class Membership:
             out.append(Send(self._table.me, self._sync(wants_answer=False)))  # so that the other one can outbid it
             fields = {"control": message.meta.control, "name": message.meta.name}
             out.append(Report("membership.silenced", fields, "error"))
-            self._duplicate.silence(message.meta)
-            self._left = True
+            self.silenced_by, self._left = message.meta, True
             self.deadline = float("inf")
             return
         mine = [claim for claim in message.updates if claim.node == self._table.me]
@@ -403,8 +401,9 @@ class Membership:
                 self._pull_metas(now, self._rng.choice(others), lacking, out)
         self._table.expire(now, out)
         self.reach.expire(now)
-        for failed in self.reach.take_proved(now, self.members, self.suspicion_s()):
-            self._fail_to_reach(now, *failed, out)
+        if self.reach.awaits_word:
+            for failed in self.reach.take_proved(now, self.members, self.suspicion_s()):
+                self._fail_to_reach(now, *failed, out)
         self._links.tick(now, out)
         self._keep_contact(now, out)
         self._ask_way_back(now, out)

@@ -73,6 +73,11 @@ class Reach:
             for of in [of for of in books if of[0] == node]:
                 del books[of]
 
+    @property
+    def awaits_word(self) -> bool:
+        """Whether any member's next word proves something."""
+        return bool(self._unproved)
+
     def await_word(self, now: float, node: NodeId, lane: str, address: str) -> None:
         """A lane did not get through to a member that said nothing of late: its next word proves that it lives."""
         self._unproved[node, lane] = Failure(address, now)
@@ -82,9 +87,7 @@ class Reach:
     ) -> list[tuple[NodeId, str, str]]:
         """Member, lane and address of failures after which that member spoke. Those after which it said nothing for
         `patience_s` are forgotten."""
-        proved: list[tuple[NodeId, str, str]] = []
-        if not self._unproved:
-            return proved
+        proved = []
         for (node, lane), failure in [*self._unproved.items()]:
             is_proved = members[node].heard >= failure.at
             if is_proved:

@@ -189,8 +189,8 @@ class Table:
 
     def unknown(self, claims: Sequence[Update]) -> list[Update]:
         """Those of which exactly the same is not believed already: most of a push-pull is."""
-        members = self.members
-        return [c for c in claims if (m := members.get(c.node)) is None or (m.claim is not c and m.claim != c)]
+        known = self.members.get
+        return [c for c in claims if (m := known(c.node)) is None or (m.claim is not c and m.claim != c)]
 
     def beyond(self, told: Sequence[Update]) -> tuple[Update, ...]:
         """What is believed, but what was told in the same words."""
