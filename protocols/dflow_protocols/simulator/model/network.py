@@ -168,6 +168,9 @@ class Lanes:
     def watch(self, dial: Dial) -> None:
         """Try both addresses until they have answered, in place of others."""
         self.dials[dial.node] = dial
+        if not self._network.closed:
+            self.linked.add(dial.node)
+            return
         lanes: tuple[tuple[Lane, str], ...] = (("control", dial.control), ("bulk", dial.bulk))
         for lane, address in lanes:
             if (self._place_of(dial.node, address), lane) in self._network.closed:

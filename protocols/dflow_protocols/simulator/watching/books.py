@@ -25,6 +25,8 @@ class Books(Checker):
     def inspect(self) -> None:
         lacks, lent, now = self._lacks, self._lent, self.world.now
         self._lacks, self._lent = {}, {}
+        if not self.world.engines:
+            return
         for host in self.world.live():
             if not host.answers or host.is_late:
                 continue  # it hears of nothing, or too late

@@ -103,7 +103,9 @@ def is_agreed(world: World) -> bool:
 def _finds(host: Host, living: tuple[NodeId, ...]) -> bool:
     """Whether it takes just these, which are sorted, for living; a thousand nodes are asked ten times a second."""
     membership = node_of(host).membership
-    return living_at(host) == frozenset(living) if membership.reach.unreached else membership.alive() == living
+    if membership.reach.unreached:
+        return living_at(host) == frozenset(living)
+    return membership.alive() == living
 
 
 def is_well(host: Host) -> bool:

@@ -107,6 +107,8 @@ class Keeping(Checker):
                 self._owes.pop(host.place, None)
 
     def inspect(self) -> None:
+        if not self.world.runs and not self._leaves:
+            return
         for host in self.world.hosts:
             if host.process is None or node_of(host).has_left:
                 self._owes.pop(host.place, None)

@@ -49,7 +49,7 @@ class Restraint(Checker):
         return {Received: self._received, LaneFailed: self._undialled, LaneOpened: self._dialled}
 
     def inspect(self) -> None:
-        for host in self.world.live():
+        for host in self.world.live() if self.world.runs else ():
             for run in self.world.runs:
                 state = state_of(host, run)
                 if state is None or not (host.is_drained and host.answers and _is_outdone(host, state)):
