@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, assert_never
 
 from ..events import Dial, Event, Lagged, LaneFailed, LaneOpened, Persist, Received, Report, Rng, Send, Tick
@@ -245,9 +246,9 @@ class Membership:
             case MetaGet(metas):
                 wanted = frozenset(metas)
                 known = (member.meta for member in self.members.values() if member.claim.meta in wanted)
-                found = tuple(meta for meta in known if meta is not None)
-                if found:
-                    out.append(Send(source, MetaPut(found[:MAX_METAS])))
+                found = islice((meta for meta in known if meta is not None), min(len(wanted), MAX_METAS))
+                if told := tuple(found):
+                    out.append(Send(source, MetaPut(told)))
             case MetaPut(metas):
                 self._learn(now, [(meta, meta.node) for meta in metas[:MAX_METAS]], out)
                 for meta in metas[:MAX_METAS]:

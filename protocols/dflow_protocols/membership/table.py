@@ -422,6 +422,7 @@ class Table:
         assert self._untold | self._asked_at.keys() <= lacking.keys()
         up = sorted(node for node, member in self.members.items() if member.is_up)
         assert list(self.alive()) == up, "the living are listed as such"
+        assert self.others() == tuple(node for node in up if node != self.me)
         assert self.reachable() == tuple(node for node in up if node not in lacking and node != self.me)
         assert self.claims() == tuple(member.claim for member in self.members.values())
 
