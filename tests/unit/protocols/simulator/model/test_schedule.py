@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from functools import partial
 from random import Random
+
+import pytest
 
 from dflow_protocols.events import Event, RoomMade, Tick
 from dflow_protocols.simulator.model.schedule import INBOX_S, Life, Schedule
@@ -53,3 +56,18 @@ def test_an_inbox_keeps_the_order_of_what_slots_and_store_tell() -> None:
     schedule.run(1.0)
     assert [event for _, event in got] == told
     assert all(at <= INBOX_S for at, _ in got)
+
+
+def test_the_collector_works_as_before_once_time_stands_still() -> None:
+    """A world is a guest in the process of a test or of a command, also where it ends with a promise that is broken."""
+    schedule, thresholds, seen = Schedule(), gc.get_threshold(), list[tuple[int, int, int]]()
+
+    def break_a_promise() -> None:
+        seen.append(gc.get_threshold())
+        raise AssertionError("broken")
+
+    schedule.after(1.0, break_a_promise)
+    with pytest.raises(AssertionError, match="broken"):
+        schedule.run(2.0)
+    assert seen[0][0] > thresholds[0]
+    assert gc.get_threshold() == thresholds
