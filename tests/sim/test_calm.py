@@ -79,6 +79,18 @@ def test_nothing_is_done_twice_where_nothing_breaks(age_s: float) -> None:
     assert again <= 1, "a theft may cross with the work"
 
 
+@pytest.mark.parametrize(("nodes", "without"), [(6, 2), (8, 3), (8, 5)])
+def test_nothing_is_done_twice_where_members_lack_files(nodes: int, without: int) -> None:
+    """What they were dealt is dealt again to the others, each of whom has heard of another part of what is done."""
+    here, nowhere = (Answer(0.0),), (Answer(0.0, "2 of 2 files are nowhere"),)
+    files = (*[here] * (nodes - without), *[nowhere] * without)
+    world, run = mesh(nodes, pipeline=two_steps(partitions=24, leaves=8), files=files)
+    seen = Executions()
+    world.watch(seen)
+    finish(world, run, ENDS_S)
+    assert seen.done.total() <= len(seen.done) + 1, "a theft may cross with the work"
+
+
 def test_nothing_is_done_twice_where_works_last_longer_than_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most nodes of a large mesh keep no books for others: who is idle must hear from a replica who is at work, though
     nothing else is new there."""

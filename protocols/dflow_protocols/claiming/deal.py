@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
@@ -39,22 +40,38 @@ def _runs(count: int, members: tuple[NodeId, ...], weights: tuple[int, ...]) -> 
     return tuple(members[place] for place in longest_first for _ in range(shares[place]))
 
 
+@lru_cache(maxsize=64)
+def _turns(count: int, members: tuple[NodeId, ...], weights: tuple[int, ...]) -> tuple[NodeId, ...]:
+    """The same shares, each spread over all of the units."""
+    shares = Counter(_runs(count, members, weights))
+    turns = [
+        ((2 * turn + 1) / shares[member], place, member)
+        for place, member in enumerate(members)
+        for turn in range(shares[member])
+    ]
+    return tuple(member for _, _, member in sorted(turns))
+
+
 def homes(
     units: Sequence[U],
     roster: Sequence[NodeId],
     living: Collection[NodeId],
-    unfinished: Collection[U],
     slots: Slots = ONE_EACH,
+    in_runs: bool = False,
 ) -> dict[U, NodeId]:
-    """Each unit's home: as dealt to the whole roster; what a dead member left unfinished is dealt again to the living.
+    """Each unit's home: as dealt to the whole roster; what dead members were dealt is dealt again to the living, in
+    turn, so that what is left of it is shared evenly however much of it was done. `in_runs`: in contiguous runs.
 
-    A function of the set of the dead, not of the order of their deaths, so that nodes agree as soon as they agree who
-    lives.
+    A function of the set of the dead, not of the order of their deaths nor of what is finished, so that nodes agree as
+    soon as they agree who lives: claims of the same unit at two homes would be known to replicas alone.
     """
     dealt = deal(units, roster, slots)
     if all(member in living for member in roster):
         return dealt
-    unfinished = frozenset(unfinished)
-    left = [unit for unit in units if unit in unfinished and unit in dealt and dealt[unit] not in living]
-    dealt.update(deal(left, [member for member in roster if member in living], slots))
+    left = [unit for unit in units if unit in dealt and dealt[unit] not in living]
+    members = tuple(member for member in roster if member in living)
+    if members:
+        weights = tuple(slots.get(member, 1) for member in members)
+        share = _runs if in_runs else _turns
+        dealt.update(zip(left, share(len(left), members, weights), strict=True))
     return dealt

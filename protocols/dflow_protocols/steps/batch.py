@@ -112,7 +112,7 @@ def leaf_homes(view: StepView, batch: Batch) -> dict[int, NodeId | None]:
     missing = sorted(batch.needed - covered)
     able = view.able((training.stage,))
     members = view.dealt_to((training.stage,), view.trainers, able)
-    dealt = homes(range(training.leaves), members, able, missing, view.capacity) if missing else {}
+    dealt = homes(range(training.leaves), members, able, view.capacity, in_runs=True) if missing else {}
     if not view.failures.known:
         return {leaf: dealt.get(leaf) for leaf in missing}
     units = {leaf: TaskKey(view.step.number, training.stage, Block.of_leaf(leaf)) for leaf in missing}

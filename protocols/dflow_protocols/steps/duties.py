@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ..claiming.deal import deal, homes
-from ..names import NodeId, ShardRef, TaskKey
+from ..claiming.deal import homes
+from ..names import NodeId, ShardRef, Slice, TaskKey
 from ..pipeline.plan import Chain
 from ..ranges import pieces
 from ..shards.holdings import Range
@@ -50,8 +50,7 @@ def slice_duties(view: StepView, batch: Batch) -> Due:
     cover_of_all, found = gradient_cover(view, batch) if missing else None, Due()
     if cover_of_all is None:
         return found
-    able = view.able((stage,))
-    dealt = homes(all_slices, view.dealt_to((stage,), view.trainers, able), able, missing)
+    able, dealt = view.able((stage,)), _dealt_slices(view, batch)
     for chunks in missing:
         unit = TaskKey(view.step.number, stage, chunks)
         due = found.rank(view, SLICE, unit, dealt.get(chunks), able)
@@ -70,19 +69,19 @@ def slice_duties(view: StepView, batch: Batch) -> Due:
 
 def slice_homes(view: StepView, batch: Batch) -> list[NodeId]:
     """Who is to sum the step's slices."""
-    stage, borders = batch.training.stage, gradient_slices(view, batch)
-    able = view.able((stage,))
-    dealt = homes(borders, view.dealt_to((stage,), view.trainers, able), able, borders)
-    return list(dict.fromkeys(dealt.values()))
+    return list(dict.fromkeys(_dealt_slices(view, batch).values()))
+
+
+def _dealt_slices(view: StepView, batch: Batch) -> dict[Slice, NodeId]:
+    able = view.able((batch.training.stage,))
+    members = view.dealt_to((batch.training.stage,), view.trainers, able)
+    return homes(gradient_slices(view, batch), members, able)
 
 
 def slice_pieces(view: StepView, batch: Batch) -> list[tuple[ShardRef, Range]]:
     """What this node will need for the slices dealt to it, of the blocks that are done so far: to be brought while
     others are still at work."""
-    stage, borders = batch.training.stage, gradient_slices(view, batch)
-    able = view.able((stage,))
-    dealt = deal(borders, [node for node in view.dealt_to((stage,), view.trainers, able) if node in able])
-    done = zip(borders, slice_records(view, batch), strict=True)
+    dealt, done = _dealt_slices(view, batch), zip(gradient_slices(view, batch), slice_records(view, batch), strict=True)
     mine = [chunks for chunks, record in done if record is None and dealt.get(chunks) == view.me]
     if not mine:
         return []

@@ -2,8 +2,7 @@
 
 A partition is finished or left out, taken by somebody, or due at its home. That follows from its records, the claims
 and loans of it, and its failures: where any of these changed it is derived again. What decides for all of them at once
-(who lives, who is able, the roster) has all derived again; so has whatever changes while some homes are not able, since
-what they left is dealt anew.
+(who lives, who is able, the roster) has all derived again.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from ..work import ChainWork
 from .duty import AHEAD, CHAIN, CHAIN_REST, EVALUATE, Due, Duty
 from .patience import Wait
 from .progress import ChainProgress
-from .view import StepView, able_home, deal_rounds, params_of, partition_homes
+from .view import StepView, able_home, dealt_now, params_of
 
 
 class OpenPartitions:
@@ -37,7 +36,6 @@ class OpenPartitions:
         self._borrowed: dict[TaskKey, Borrowed] = {}
         self._taken_until = inf  # when the first ends of the claims that keep this node from a partition
         self._dealt: dict[int, NodeId] = {}
-        self._is_dealt_again = False
         self._here: dict[int, Duty] = {}
         self._order: list[int] = []  # of these, by partition
         self._elsewhere: dict[int, NodeId | None] = {}  # by partition, its home
@@ -75,24 +73,21 @@ class OpenPartitions:
             moved = [*units, *_differing(self._lent, loans.lent), *_differing(self._borrowed, loans.borrowed)]
             dirty = dict.fromkeys([*parts, *self._partitions(moved)])
         self._decided_by, self._lent, self._borrowed = decided_by, dict(loans.lent), dict(loans.borrowed)
-        if dirty is None or (dirty and self._is_dealt_again):
+        if dirty is None:
             self._derive_all(view, able)
         else:
             for partition in dirty:
                 self._derive(view, able, partition)
 
     def _derive_all(self, view: StepView, able: frozenset[NodeId]) -> None:
-        members = view.dealt_to(self._chain.stages, view.roster, able)
-        self._dealt = deal_rounds(self._chain, members, view.capacity)
-        self._is_dealt_again = any(node not in able for node in members)
+        self._dealt = dealt_now(view, self._chain, able)
         self._taken_until = inf
         self._here.clear()
         self._order.clear()
         self._elsewhere.clear()
         self._homes.clear()
-        for unit, home in partition_homes(view, self._chain).items():
-            assert isinstance(unit.part, Partition)
-            self._place(view, able, unit.part.index, home)
+        for partition in view.unfinished(self._chain):
+            self._place(view, able, partition, self._dealt.get(partition))
 
     def _derive(self, view: StepView, able: frozenset[NodeId], partition: int) -> None:
         if self._here.pop(partition, None) is not None:

@@ -267,14 +267,18 @@ def able_home(unit: TaskKey, home: NodeId | None, failed: frozenset[NodeId], abl
 
 
 def partition_homes(view: StepView, chain: Chain) -> dict[TaskKey, NodeId | None]:
-    """The unfinished partitions of a chain, by its first stage, and where each is to be done. Each round is dealt to
-    all."""
-    able = view.able(chain.stages)
-    members = view.dealt_to(chain.stages, view.roster, able)
-    units, dealt = view.unfinished(chain), dict[int, NodeId]()
-    for index in range(view.rounds(chain)) if units else ():
-        dealt |= homes(chain.round(index), members, able, units, view.capacity)
+    """The unfinished partitions of a chain, by its first stage, and where each is to be done."""
+    units = view.unfinished(chain)
+    dealt = dealt_now(view, chain, view.able(chain.stages)) if units else {}
     return {unit: dealt.get(p) for p, unit in units.items()}
+
+
+def dealt_now(view: StepView, chain: Chain, able: frozenset[NodeId]) -> dict[int, NodeId]:
+    """Where all partitions of a chain are to be done, in its rounds so far. Each round is dealt to all."""
+    members, dealt = view.dealt_to(chain.stages, view.roster, able), dict[int, NodeId]()
+    for index in range(view.rounds(chain)):
+        dealt |= homes(chain.round(index), members, able, view.capacity)
+    return dealt
 
 
 def deal_rounds(chain: Chain, members: Sequence[NodeId], slots: Slots) -> dict[int, NodeId]:

@@ -160,7 +160,18 @@ STEPS = (
         "11",
         "claiming.deal:homes",
         lambda original: (
-            lambda units, roster, living, unfinished, *slots: original(units, roster, roster, unfinished, *slots)
+            lambda units, roster, living, *slots, in_runs=False: original(units, roster, roster, *slots, in_runs=in_runs)
+        ),
+    ),
+    Mutation(
+        "all_take_what_the_dead_left",
+        "11",
+        "steps.view:dealt_now",
+        lambda original: (
+            lambda view, chain, able: {
+                partition: home if home in able else view.me
+                for partition, home in original(view, chain, able | {*view.roster}).items()
+            }
         ),
     ),
     Mutation("no_orphan_is_taken", "11", "steps.duty:is_orphan", gives(False)),

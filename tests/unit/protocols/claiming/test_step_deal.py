@@ -51,16 +51,29 @@ def test_a_host_gets_as_much_as_it_has_slots(count: int, roster: list[NodeId], d
     assert runs == sorted(shares.values(), reverse=True)
 
 
-@given(st.integers(0, 50), ROSTERS, st.data())
-def test_every_unfinished_unit_has_one_living_home(count: int, roster: list[NodeId], data: st.DataObject) -> None:
-    """What a dead member left is dealt again at once, evenly; what it finished is not."""
+@given(st.integers(0, 50), ROSTERS, st.data(), st.booleans())
+def test_every_unit_has_one_living_home(count: int, roster: list[NodeId], data: st.DataObject, in_runs: bool) -> None:
+    """What the dead were dealt is dealt again at once, evenly."""
     living = set(data.draw(st.lists(st.sampled_from(roster), min_size=1, unique=True)))
-    unfinished = data.draw(st.sets(st.integers(0, count - 1))) if count else set()
-    dealt = homes(range(count), roster, living, unfinished)
-    assert all(dealt[unit] in living for unit in unfinished)
-    orphaned = [unit for unit in sorted(unfinished) if deal(range(count), roster)[unit] not in living]
+    dealt = homes(range(count), roster, living, in_runs=in_runs)
+    assert list(dealt) == list(range(count))
+    assert set(dealt.values()) <= living
+    orphaned = [unit for unit, home in deal(range(count), roster).items() if home not in living]
     shares = Counter(dealt[unit] for unit in orphaned)
     assert not shares or max(shares.values()) - min(shares.get(node, 0) for node in living) <= 1
+
+
+@given(st.integers(0, 50), ROSTERS, st.data())
+def test_however_much_the_dead_finished_the_rest_is_shared(
+    count: int, roster: list[NodeId], data: st.DataObject
+) -> None:
+    """A member does what it is dealt in order: who is dealt the first half again would be left without any."""
+    dead = data.draw(st.sampled_from(roster))
+    living = [node for node in roster if node != dead]
+    left = [unit for unit, home in deal(range(count), roster).items() if home == dead]
+    left = left[data.draw(st.integers(0, len(left))) :]
+    shares = Counter(homes(range(count), roster, living)[unit] for unit in left)
+    assert not living or not shares or max(shares.values()) - min(shares.get(node, 0) for node in living) <= 1
 
 
 @given(st.integers(1, 50), ROSTERS, st.data())
@@ -68,13 +81,13 @@ def test_what_the_living_have_is_never_taken_from_them(count: int, roster: list[
     """A death moves the dead one's work only: nobody stops what it runs."""
     living = set(data.draw(st.lists(st.sampled_from(roster), min_size=1, unique=True)))
     before = deal(range(count), roster)
-    after = homes(range(count), roster, living, range(count))
+    after = homes(range(count), roster, living)
     assert all(after[unit] == before[unit] for unit in range(count) if before[unit] in living)
 
 
 def test_units_without_members_have_no_home() -> None:
     assert deal(range(3), []) == {}
-    assert homes(range(3), [who(1)], set(), range(3)) == dict.fromkeys(range(3), who(1))
+    assert homes(range(3), [who(1)], set()) == dict.fromkeys(range(3), who(1))
 
 
 @given(st.text(max_size=8), ROSTERS, st.randoms())

@@ -145,3 +145,16 @@ def test_who_cannot_do_a_stage_is_dealt_nothing_of_it_and_the_deal_stays_as_it_i
     after = {unit.part: home for unit, home in partition_homes(at, chain).items()}
     assert len(after) == len(before) - len(done)
     assert after.items() <= before.items()
+
+
+def test_what_the_dead_left_has_one_home_however_much_of_it_is_done() -> None:
+    """Were it dealt again as it is done, it would have another home at each node, by what that has heard: claims are
+    put to replicas alone, so two would do it."""
+    at = later(view(members=range(1, 6)), 0.0, living={1, 2, 3})
+    (chain,) = sealed_chains(at, MANIFEST)
+    before = partition_homes(at, chain)
+    assert set(before.values()) == {who(1), who(2), who(3)}
+    learn(at, *(record for partition in range(0, TOY_PARTITIONS, 2) for record in finished_partition(partition)))
+    after = partition_homes(at, chain)
+    assert 0 < len(after) < len(before)
+    assert after.items() <= before.items()
