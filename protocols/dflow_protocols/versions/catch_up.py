@@ -29,6 +29,7 @@ class Asked:
     head: Head
     since: float
     last: float
+    claimants: frozenset[NodeId]  # when it was asked for first
     times: int = 1
 
 
@@ -40,6 +41,7 @@ class CatchUp:
     holdings: Holdings
     target: Header | None = None
     since: float = 0.0
+    claimants: frozenset[NodeId] = frozenset()  # of the target, when its copy began
     behind_since: float | None = None  # since when a better head is known that the own next update should reach
     stalls: dict[Head, int] = field(default_factory=dict)
     asked: Asked | None = None
@@ -86,15 +88,15 @@ class CatchUp:
             return
         if now - max(self.since, self.holdings.advanced_at) <= suspicion_s:
             return
-        self._set_aside(now, target.head, suspicion_s)
+        self._set_aside(now, target.head, suspicion_s, self.claimants)
         self.target = None
 
-    def _set_aside(self, now: float, head: Head, suspicion_s: float) -> None:
-        """Not the version, only what was claimed of it: others may claim the same version and tell the truth."""
+    def _set_aside(self, now: float, head: Head, suspicion_s: float, claimants: frozenset[NodeId]) -> None:
+        """Not the version, only what these claim of it: who says so later has it of somebody, and may give it."""
         stalls = self.stalls.get(head, 0)
         self.stalls[head] = stalls + 1
         seconds = SET_ASIDE_FOR * suspicion_s * 2 ** min(stalls, MAX_DOUBLINGS)
-        self.versions.set_aside_until(head, now + seconds)
+        self.versions.set_aside_until(head, now + seconds, claimants)
 
     def _choose(self, now: float, living: frozenset[NodeId], suspicion_s: float, busy: bool, out: list[Action]) -> None:
         found, own = self.versions.best(now, living), self.versions.own
@@ -112,12 +114,13 @@ class CatchUp:
             return
         self.asked = None
         if header.head != head or (own is not None and preference(own.head) <= preference(header.head)):
-            self._set_aside(now, head, suspicion_s)  # the claim is better than what it claims: no way back
+            self._set_aside(now, head, suspicion_s, self.versions.who_claims(head))  # the claim is better than what it claims: no way back
             return
         if own is not None and self._may_follow(own, head) and not self._is_stuck(now, suspicion_s, busy):
             self.is_following = head.step > own.step + 1
             return
         self.target, self.since, self.behind_since = header, now, None
+        self.claimants = self.versions.who_claims(head)
 
     def _may_follow(self, own: Header, head: Head) -> bool:
         """Whether it comes of the own version, and what it takes to make it is kept by somebody yet: else each step
@@ -140,9 +143,9 @@ class CatchUp:
         """Ask one claimant after another for the header; without one a head is set aside like one without chunks."""
         claimants = [node for node, claimed in self.versions.heads.items() if claimed == head and node in living]
         if self.asked is None or self.asked.head != head:
-            self.asked = Asked(head, now, now)
+            self.asked = Asked(head, now, now, self.versions.who_claims(head))
         elif now - self.asked.since > 2 * suspicion_s:
-            self._set_aside(now, head, suspicion_s)
+            self._set_aside(now, head, suspicion_s, self.asked.claimants)
             self.asked = None
             return
         elif now - self.asked.last < suspicion_s / 4:

@@ -19,6 +19,14 @@ def preference(head: Head) -> tuple[int, int, str]:
     return (-head.samples, -head.step, head.version)
 
 
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A head whose copy stalled, or that was belied: what these nodes claim of it counts for nothing until then."""
+
+    until: float
+    claimants: frozenset[NodeId]
+
+
 @dataclass
 class Versions:
     """What one node knows of a run's versions."""
@@ -28,7 +36,7 @@ class Versions:
     held: dict[VersionId, Header] = field(default_factory=dict)  # whole, in this node's store; oldest first
     claims: dict[NodeId, Head | None] = field(default_factory=dict)  # others': their newest versions
     pins: dict[NodeId, Head] = field(default_factory=dict)  # others': the version that one copies or goes on from
-    set_aside: dict[Head, float] = field(default_factory=dict)  # whose copy stalled or that were belied, until when
+    set_aside: dict[Head, SetAside] = field(default_factory=dict)
     before: dict[VersionId, tuple[Head, ...]] = field(default_factory=dict)  # what led to headers that others told of
     everywhere: dict[NodeId, int] = field(default_factory=dict)  # by who says so, this node too: see Heartbeat
     entered: dict[NodeId, int] = field(default_factory=dict)  # the same
@@ -155,9 +163,14 @@ class Versions:
         found = [
             head
             for head, nodes in self.claimants.items()
-            if not nodes.isdisjoint(living) and self.set_aside.get(head, now) <= now
+            if not nodes.isdisjoint(living) and self._counts(now, head, living)
         ]
         return found if self.own is None else [*found, self.own.head]
+
+    def _counts(self, now: float, head: Head, living: Set[NodeId]) -> bool:
+        """Whether it is set aside no more, or a living node claims it that did not when it was tried."""
+        aside = self.set_aside.get(head)
+        return aside is None or aside.until <= now or not (self.claimants[head] & living) <= aside.claimants
 
     def best(self, now: float, living: Set[NodeId]) -> tuple[Head, NodeId] | None:
         """The one of them that fork choice prefers, and who claims it: rather another one than this node."""
@@ -165,6 +178,10 @@ class Versions:
         if head is None:
             return None
         return head, min(self.claimants.get(head, set()) & living, default=self.me)
+
+    def who_claims(self, head: Head) -> frozenset[NodeId]:
+        """Others that claim just this."""
+        return frozenset(self.claimants.get(head, ()))
 
     def who_got_to(self, header: Header) -> set[NodeId]:
         """Others that claim the version or one that descends from it, as far as its chain is known here."""
@@ -236,13 +253,14 @@ class Versions:
         for header in failed.held.values():
             self.hold(header)
 
-    def set_aside_until(self, head: Head, until: float) -> None:
-        """What is claimed of this head counts for nothing meanwhile."""
-        self.set_aside[head] = until
+    def set_aside_until(self, head: Head, until: float, claimants: frozenset[NodeId]) -> None:
+        """What these nodes, and whom it was set aside for before, claim of this head counts for nothing meanwhile."""
+        before = self.set_aside.get(head)
+        self.set_aside[head] = SetAside(until, claimants if before is None else claimants | before.claimants)
 
     def forget_set_aside(self) -> None:
         """Of heads that nobody claims any more."""
-        self.set_aside = {head: until for head, until in self.set_aside.items() if head in self.claimants}
+        self.set_aside = {head: aside for head, aside in self.set_aside.items() if head in self.claimants}
 
     def prune(self, before_step: int, needed: Collection[VersionId]) -> None:
         """Drop headers of versions before a step, as their chain is settled for this node; but not those `needed`."""

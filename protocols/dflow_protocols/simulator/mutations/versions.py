@@ -117,6 +117,14 @@ VERSIONS = (
     ),
     Mutation("a_stalled_head_is_not_set_aside", "10", "versions.catch_up:CatchUp._set_aside", gives(None)),
     Mutation(
+        "who_newly_holds_a_head_is_not_asked",
+        "10",
+        "versions.versions:Versions._counts",
+        lambda original: (
+            lambda self, now, head, living: head not in self.set_aside or self.set_aside[head].until <= now
+        ),
+    ),
+    Mutation(
         "a_failed_update_is_waited_for",
         "10",
         "runs.run:Run._is_applying",

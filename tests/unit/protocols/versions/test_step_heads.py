@@ -230,6 +230,27 @@ def test_a_copy_that_stalls_is_set_aside_and_tried_again_later() -> None:
     assert following.target == two
 
 
+def test_a_head_that_was_set_aside_is_tried_again_when_somebody_new_has_it() -> None:
+    """Whom nobody reaches gave it to a member through another one: that may be asked, and all wait for no more."""
+    two = version("two", version("one", ZERO), samples=8)
+    following = follower(two, own=ZERO)
+    following.versions.observe(who(2), heartbeat(two))
+    look(following, 0.0)
+    look(following, 1.5 * SUSPICION_S)
+    assert following.target is None
+    following.versions.observe(who(2), heartbeat(two))
+    look(following, 1.6 * SUSPICION_S)
+    assert following.target is None, "nothing is new of who gave none"
+    following.versions.observe(who(3), heartbeat(two))
+    look(following, 1.7 * SUSPICION_S)
+    assert following.target == two
+    following.versions.observe(who(4), heartbeat(two))
+    look(following, 3.2 * SUSPICION_S)
+    assert following.target == two, "one came to hold it while others were asked in vain"
+    look(following, 4.7 * SUSPICION_S)
+    assert following.target is None, "each was tried"
+
+
 def test_a_copy_that_flows_is_never_given_up() -> None:
     """Large weights over a slow link take many suspicion times."""
     two = version("two", version("one", ZERO), samples=8)
