@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dflow_protocols.events import Advanced
 from dflow_protocols.names import UPDATE, SealId
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.simulator.drawn.watch import Watch
@@ -14,6 +15,7 @@ from dflow_protocols.simulator.model.work import NOISY, PURE
 from dflow_protocols.simulator.mutations import MUTATIONS
 from dflow_protocols.simulator.mutations.mutation import living
 from dflow_protocols.simulator.toy import several_updates, two_steps, with_adaptive_kl, with_sizes
+from dflow_protocols.simulator.watching.checker import Steady
 from dflow_protocols.simulator.watching.runs.adaptation import Adaptation
 from dflow_protocols.simulator.watching.runs.purity import Purity
 from dflow_protocols.wire.steps import Seal
@@ -44,6 +46,21 @@ def test_weights_that_follow_a_part_of_the_manifest_are_noticed() -> None:
         with pytest.raises(Violation, match="has the weights") as caught:
             finish(world, run, ENDS_S)
     assert caught.value.invariant == "weights_follow"
+
+
+def test_of_a_version_that_came_without_its_manifest_nothing_is_worked_out() -> None:
+    """A header brings the seal of its update along, and not what that was made of."""
+    world, run = mesh(1, pipeline=ADAPTIVE)
+    (host,) = world.hosts
+    world.expect(ENDS_S, lambda: any(made.head.step == 1 for _, made in world.advanced), "it makes a version")
+    state = node(host).runs[run].state
+    own, step = state.versions.own, state.step(0)
+    assert own is not None
+    copied = Advanced(run, own.head, True, {})
+    adaptation = Adaptation(world, Steady(world)).sees[Advanced]
+    adaptation(host, copied)
+    del step.seals[SealId(step.seals[SealId(own.seal)].previous)]
+    adaptation(host, copied)
 
 
 @pytest.mark.parametrize("noise", [PURE, NOISY], ids=["pure", "noisy"])

@@ -38,6 +38,8 @@ class Adaptation(Checker):
         if parent is None or update is None:
             return  # it was copied, and what led to it is not known here
         place, manifest = pipeline.schedule.place(update.step), seals.get(SealId(update.previous))
+        if manifest is None and update.previous != parent.id:
+            return  # the update came with a header, and its manifest did not
         before = dict(parent.coefficients)
         is_last = place.update == place.updates - 1
         due = {each.stage: _due(each, before[each.stage], manifest if is_last else None) for each in weights}
