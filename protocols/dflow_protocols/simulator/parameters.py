@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cache, partial
 from math import inf
 
 from ..names import MANIFEST, ShardId
@@ -36,13 +37,15 @@ def check_staleness(engines: Engines, params: tuple[ShardId, ...], step: int) ->
     for at, shard in enumerate(params):
         part, model = at % (len(params) // len(models)), models[at // (len(params) // len(models))]
         role = f"params:{model}"
-        due = {s for s in range(oldest) for training in engines.plan(s).trainings if training.model == model}
-        ways = [{each.step for each in way} for way in updates_of(engines.ledger, shard, role, part)]
-        is_new = any(
-            max(way, default=-1) < first and all(_changes_nothing(engines, role, missed) for missed in due - way)
-            for way in ways
-        )
-        assert is_new, f"step {step} reads what passed the updates {ways}, and the oldest that it may is {oldest}"
+        due = [s for s in range(first) for training in engines.plan(s).trainings if training.model == model]
+
+        @cache
+        def may_miss(at: int, role: str = role) -> bool:
+            return at >= oldest or _changes_nothing(engines, role, at)
+
+        way, what = _way(engines.ledger, shard, role, part, due, may_miss), f"step {step} reads what passed the updates"
+        told = partial(_told, engines.ledger, shard, role, part)
+        assert way is not None, f"{what} {told()}, and the oldest that it may is {oldest}"
 
 
 def parameters_of(state: State) -> tuple[ShardId, ...]:
@@ -69,15 +72,10 @@ def _check_passed(engines: Engines, params: ShardId, role: str, part: int, step:
     if (of := engines.pipeline.kept.get(role.removeprefix("params:"))) is not None:
         role, step = f"params:{of.model}", min(step, of.number)
     due = [s for s in range(step) for training in engines.plan(s).trainings if role == f"params:{training.model}"]
-    ways = list(updates_of(engines.ledger, params, role, part))
-    done = [[update.step for update in way] for way in ways]
-    passed = [
-        way
-        for way in done
-        if way == due or (set(way) < set(due) and all(_changes_nothing(engines, role, at) for at in {*due} - {*way}))
-    ]
-    assert passed, f"step {step} runs on parameters {params[:8]} that passed the updates {done}, not {due}"
-    return ways[done.index(passed[0])]
+    way = _way(engines.ledger, params, role, part, due, cache(partial(_changes_nothing, engines, role)))
+    what = f"step {step} runs on parameters {params[:8]} that passed the updates"
+    assert way is not None, f"{what} {_told(engines.ledger, params, role, part)}, not {due}"
+    return way
 
 
 def _changes_nothing(engines: Engines, role: str, at: int) -> bool:
@@ -153,9 +151,7 @@ def _check_branch(engines: Engines, sampled: tuple[ShardId, ...], work: BlockWor
     for place, model in enumerate(models):
         role = f"params:{model}"
         for part, ref in enumerate(shards_of(work.state, role)):
-            ways = updates_of(engines.ledger, ref.id, role, part)
-            before = {shard for way in ways for made in way for name, shard in made.parent if name == role}
-            is_ancestor = sampled[place * parts + part] in {ref.id, *before}
+            is_ancestor = sampled[place * parts + part] in {shard for shard, _ in _back(engines.ledger, ref.id, role, part)}
             assert is_ancestor, f"step {work.step} trains `{model}` on rollouts of another branch"
 
 
@@ -166,7 +162,7 @@ def _check_sampled(engines: Engines, params: tuple[ShardId, ...], work: BlockWor
         part, role = at % (len(params) // len(models)), f"params:{models[at // (len(params) // len(models))]}"
         _check_passed(engines, shard, role, part, first)
         now = [ref.id for ref in shards_of(work.state, role)]
-        led = set(_before(engines.ledger, now[part], role, part, first)) if now else {shard}
+        led = _before(engines.ledger, now[part], role, part, first) if now else {shard}
         assert shard in led, f"step {work.step} trains on rollouts that were made with other parameters"
 
 
@@ -177,23 +173,63 @@ def _read(engines: Engines) -> tuple[str, ...]:
     return tuple(sorted({*engines.pipeline.sampled, *(name for name in engines.pipeline.kept if name in asked)}))
 
 
-def _before(ledger: Ledger, params: ShardId, role: str, part: int, step: int, later: float = inf) -> Iterator[ShardId]:
+def _before(ledger: Ledger, params: ShardId, role: str, part: int, step: int) -> set[ShardId]:
     """What a part of the parameters was when `step` began: one shard, unless things are alike."""
-    for made in ledger.weights(params, role, part):
-        if not made.parent or made.step < step:
-            yield params
-        elif made.step < later:
-            parent = [shard for name, shard in made.parent if name == role][part]
-            yield from _before(ledger, parent, role, part, step, made.step)
+    led = _back(ledger, params, role, part, step)
+    return {shard for shard, made in led if not (made.parent and made.step >= step)}
 
 
-def updates_of(ledger: Ledger, params: ShardId, name: str, part: int, before: float = inf) -> Iterator[list[Weights]]:
-    """The updates before a step that may have led to this part of the parameters, first to last: one way, unless things
-    are alike."""
-    for made in ledger.weights(params, name, part):
-        if not made.parent:
-            yield []
-        elif made.step < before:
-            parent = [shard for role, shard in made.parent if role == name][part]
-            for way in updates_of(ledger, parent, name, part, made.step):
-                yield [*way, made]
+def _back(ledger: Ledger, params: ShardId, role: str, part: int, since: int = 0) -> Iterator[tuple[ShardId, Weights]]:
+    """This part of the parameters and all that led to it since a step, each with what made it. Where things are alike
+    many ways do, twice as many with each update that does nothing; so each place on them is passed once."""
+    ahead: list[tuple[ShardId, float]] = [(params, inf)]
+    seen = set(ahead)
+    while ahead:
+        shard, later = ahead.pop()
+        for made in ledger.weights(shard, role, part):
+            if made.parent and made.step >= later:
+                continue
+            yield shard, made
+            place = (_parent(made, role, part), made.step) if made.parent and made.step >= since else None
+            if place is not None and place not in seen:
+                seen.add(place)
+                ahead.append(place)
+
+
+def _parent(made: Weights, role: str, part: int) -> ShardId:
+    """What an update changed."""
+    return [shard for name, shard in made.parent if name == role][part]
+
+
+def _way(
+    ledger: Ledger, params: ShardId, role: str, part: int, due: Sequence[int], may_miss: Callable[[int], bool]
+) -> list[Weights] | None:
+    """Updates that led to this part of the parameters, first to last: all that are due, but for some that may be
+    missed, as few as can be. None if there is no such way."""
+    lost: set[tuple[ShardId, int]] = set()  # places from which none leads back
+
+    def back(at: ShardId, left: int) -> list[Weights] | None:
+        """`left`: how many of the first of them are to be found yet."""
+        if (at, left) in lost:
+            return None
+        made = ledger.weights(at, role, part)
+        for place in range(left, 0, -1):
+            for each in made:
+                if each.parent and each.step == due[place - 1]:
+                    way = back(_parent(each, role, part), place - 1)
+                    if way is not None:
+                        return [*way, each]
+            if not may_miss(due[place - 1]):
+                break
+        else:
+            if any(not each.parent for each in made):
+                return []
+        lost.add((at, left))
+        return None
+
+    return back(params, len(due))
+
+
+def _told(ledger: Ledger, params: ShardId, role: str, part: int) -> str:
+    """For a person, the updates that led to this part of the parameters, in any order."""
+    return str(sorted({made.step for _, made in _back(ledger, params, role, part) if made.parent}))
