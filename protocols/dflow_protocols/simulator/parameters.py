@@ -151,7 +151,8 @@ def _check_branch(engines: Engines, sampled: tuple[ShardId, ...], work: BlockWor
     for place, model in enumerate(models):
         role = f"params:{model}"
         for part, ref in enumerate(shards_of(work.state, role)):
-            is_ancestor = sampled[place * parts + part] in {shard for shard, _ in _back(engines.ledger, ref.id, role, part)}
+            led = {shard for shard, _ in _back(engines.ledger, ref.id, role, part)}
+            is_ancestor = sampled[place * parts + part] in led
             assert is_ancestor, f"step {work.step} trains `{model}` on rollouts of another branch"
 
 

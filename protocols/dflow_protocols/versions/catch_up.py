@@ -114,7 +114,7 @@ class CatchUp:
             return
         self.asked = None
         if header.head != head or (own is not None and preference(own.head) <= preference(header.head)):
-            self._set_aside(now, head, suspicion_s, self.versions.who_claims(head))  # the claim is better than what it claims: no way back
+            self._set_aside(now, head, suspicion_s, self.versions.who_claims(head))  # it claims more than it has
             return
         if own is not None and self._may_follow(own, head) and not self._is_stuck(now, suspicion_s, busy):
             self.is_following = head.step > own.step + 1

@@ -159,9 +159,7 @@ STEPS = (
         "the_dead_are_dealt_to",
         "11",
         "claiming.deal:homes",
-        lambda original: (
-            lambda units, roster, living, *slots, in_runs=False: original(units, roster, roster, *slots, in_runs=in_runs)
-        ),
+        lambda original: lambda units, roster, living, *slots, **runs: original(units, roster, roster, *slots, **runs),
     ),
     Mutation(
         "all_take_what_the_dead_left",
