@@ -72,8 +72,8 @@ class FillQueue:
 
 @dataclass(frozen=True, slots=True)
 class Narrow:
-    """Each link carries so many bytes a second one way, of both lanes together: frames queue behind chunks. Until
-    everything heals."""
+    """Each link carries so many bytes a second one way, of both lanes together: frames wait for what its queue holds of
+    chunks. Until everything heals."""
 
     bytes_per_s: float
 

@@ -16,6 +16,7 @@ MIN_DELAY_S = 0.0005
 MAX_DELAY_S = 0.004
 LATE_SHARE = 0.01  # of frames that are held up by MAX_DELAY_S * LATE_FACTOR: a full queue, a lost segment
 LATE_FACTOR = 20.0
+QUEUE_S = 0.2  # what the queue of a narrow link holds, in seconds of its rate; what is beyond waits at its sender
 BYTES_PER_S = 1e9  # of a link for one fetch, where nothing makes it narrow
 AGAIN_S = 1.0  # within so long a frame that is repeated comes again
 FIRST_S = 0.5  # until a lane is dialled again; the pauses double
@@ -43,6 +44,7 @@ class Network:
     takes_bytes_per_s: dict[NodeId, float] = field(default_factory=dict)  # of places with a narrow way in, each fetch
     frames: int = 0
     _busy_until: dict[Way, float] = field(default_factory=dict)
+    _frames_until: dict[Way, float] = field(default_factory=dict)
 
     @property
     def is_whole(self) -> bool:
@@ -58,7 +60,7 @@ class Network:
         if lost or index in self.lose or self.is_cut(source, to) or (source, to) in self.full:
             return ()
         if self.bytes_per_s is not None:
-            delay += self.transmit(now, source, to, size())
+            delay += self._pass_frame(now, source, to, size(), self.bytes_per_s)
         delay += max(0.0, self.held_until.get((source, to), now) - now)
         if self.repeated and self.rng.random() < self.repeated:
             return delay, delay + self.rng.uniform(0.0, AGAIN_S)
@@ -71,11 +73,20 @@ class Network:
         return delay * LATE_FACTOR if draw() < LATE_SHARE else delay
 
     def transmit(self, now: float, source: NodeId, to: NodeId, nbytes: float) -> float:
-        """Seconds until so many bytes have left; on a narrow link they wait for what was sent before them."""
+        """Seconds until so many bytes of a chunk have left; on a narrow link they wait for all that was sent before."""
         if self.bytes_per_s is None:
             return nbytes / self.takes_bytes_per_s.get(to, BYTES_PER_S)
         done = max(now, self._busy_until.get((source, to), now)) + nbytes / self.bytes_per_s
         self._busy_until[source, to] = done
+        return done - now
+
+    def _pass_frame(self, now: float, source: NodeId, to: NodeId, nbytes: float, bytes_per_s: float) -> float:
+        """The same of a frame. It has a connection of its own, so of chunks it waits for what the link's queue holds:
+        most of a chunk waits at its sender."""
+        way, takes_s = (source, to), nbytes / bytes_per_s
+        busy_until = max(now, self._busy_until.get(way, now))
+        done = max(min(busy_until, now + QUEUE_S), self._frames_until.get(way, now)) + takes_s
+        self._busy_until[way], self._frames_until[way] = busy_until + takes_s, done
         return done - now
 
     def is_cut(self, source: NodeId, to: NodeId) -> bool:
@@ -140,7 +151,7 @@ class Network:
         self.takes_bytes_per_s[place] = bytes_per_s
 
     def heal(self) -> None:
-        for each in (self.cuts, self.full, self.held_until, self.closed, self._busy_until):
+        for each in (self.cuts, self.full, self.held_until, self.closed, self._busy_until, self._frames_until):
             each.clear()
         self.loss = self.repeated = 0.0
         self.lose = frozenset()

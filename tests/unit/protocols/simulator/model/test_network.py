@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from dflow_protocols.names import NodeId
-from dflow_protocols.simulator.model.network import Network
+from dflow_protocols.simulator.model.network import QUEUE_S, Network
 
 A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
 
@@ -78,12 +78,16 @@ def test_a_full_queue_drops_frames_and_lets_chunks_pass() -> None:
     assert () not in fates(network)
 
 
-def test_on_a_narrow_link_frames_queue_behind_a_chunk() -> None:
-    """A ping that waits for a megabyte is late, and the peer is no less alive."""
+def test_on_a_narrow_link_frames_wait_for_what_its_queue_holds_of_a_chunk() -> None:
+    """The lanes are two connections: the rest of a chunk waits at its sender, whatever else goes to that peer."""
     network = Network(Random(1))
     network.narrow(1e6)
     assert network.transmit(0.0, A, B, 1e6) == 1.0
-    assert min(delay for (delay,) in fates(network, 10)) > 1.0
+    assert network.transmit(0.0, A, B, 1e6) == 2.0
+    delays = [delay for (delay,) in fates(network, 10)]
+    assert min(delays) > QUEUE_S
+    assert max(delays) < 1.0
+    assert network.transmit(0.0, A, B, 1e6) > 3.0  # what frames take chunks have not
     assert network.transmit(0.0, B, A, 1e6) == 1.0  # the other way is free
     assert network.transmit(5.0, A, B, 1e6) == 1.0  # it has gone meanwhile
 
