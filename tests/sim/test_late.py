@@ -8,10 +8,10 @@ import pytest
 
 from dflow_protocols.names import RunId
 from dflow_protocols.simulator.faults import Crash, Join
-from dflow_protocols.simulator.goals import finish
+from dflow_protocols.simulator.goals import ended, finish
 from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES
-from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.simulator.toy import two_steps, with_async, with_old_policy, with_sizes, with_updates
 from dflow_protocols.simulator.watching.checker import Steady, state_of
 from dflow_protocols.simulator.watching.limits import Limits
 from dflow_protocols.simulator.world import World
@@ -59,6 +59,19 @@ def test_who_copies_slowly_arrives_and_becomes_a_trainer(bytes_per_s: float) -> 
     moments = [count for count in joiner.process.bulk.fetched_bytes.values() if count > 1.5 * PARAMETER_BYTES]
     assert len(moments) == 1  # of one version; what followed it made of gradients
     finish(world, run, ENDS_S)
+
+
+@pytest.mark.parametrize("victim", [0, 3])
+def test_who_copies_over_a_slow_link_holds_up_no_seal(victim: int) -> None:
+    """A member that died for a moment is of the rosters while it copies for nine seconds, in which the others make five
+    updates a step: whenever it comes first in the succession they would wait for it."""
+    pipeline = with_async(with_old_policy(with_updates(with_sizes(two_steps(), 3, 8, 4), 1, 5)), 1)
+    world, run = mesh(4, pipeline=pipeline, slots=(1, 2))
+    world.network.narrow_to(world.hosts[victim].place, SLOW_BYTES_S)
+    world.at(world.now + 2.0, Crash(victim, 0.5))
+    began = world.now
+    world.expect(ENDS_S, ended(world, run), "it ends")
+    assert world.now - began < 22.0, "it takes 13 to 17 seconds, or 29 where each seal waits for its turn"
 
 
 def test_who_could_never_follow_is_waited_for_no_longer_than_a_bound() -> None:

@@ -119,7 +119,7 @@ class Sealer:
         if record.id in view.step.mine or is_enough or any(not holders for holders in held):
             return False
         of_part = f"{view.run}/{view.step.number}/{record.task.part}"  # so all its records have the same second holder
-        order = ranked(of_part, replicas)
+        order = sorted(ranked(of_part, replicas), key=view.behind.__contains__)  # whose link is full of a version last
         spare = [node for node in order if any(node not in h for h in held)]
         return late or not spare or spare[0] == me
 

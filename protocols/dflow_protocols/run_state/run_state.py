@@ -262,6 +262,7 @@ class RunState:
             kept=self.progress[number],
             older=self.older(header, number),
             is_rejoining=mesh.is_rejoining,
+            behind=self.versions.behind(header.head),
         )
 
     def began(self, header: Header) -> Header | None:

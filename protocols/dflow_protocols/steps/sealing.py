@@ -50,8 +50,10 @@ def is_carried(view: StepView, versions: Versions, seal: Seal) -> bool:
 
 
 def is_turn(view: StepView, what: str) -> bool:
-    """Whether this node may do what has been due for so long (`Wait.TURN`): one suspicion a rank."""
-    rank = view.succession.index(view.me)
+    """Whether this node may do what has been due for so long (`Wait.TURN`): one suspicion for each that comes before
+    it, but for those that copy a version: until that is whole they seal nothing."""
+    before = view.succession[: view.succession.index(view.me)]
+    rank = sum(node not in view.behind for node in before)
     return view.step.patience.lasts(view.now, Wait.TURN, what) >= rank * view.suspicion_s
 
 

@@ -64,7 +64,8 @@ class StepView:
     kept: Progress = field(default_factory=Progress)  # as of an earlier view of this step
     older: tuple[VersionId, ...] = ()  # versions before `reads` that rollouts may have been sampled from as well
     is_rejoining: bool = False  # whether this node slept for long, and does not know yet what others did meanwhile
-    on_duty: frozenset[NodeId] = field(init=False)  # the others
+    behind: frozenset[NodeId] = frozenset()  # those that copy a version and have not come to this step yet
+    on_duty: frozenset[NodeId] = field(init=False)  # all that are not drained
     _at_work: frozenset[NodeId] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:

@@ -88,6 +88,10 @@ class Versions:
             self.pins[source] = pinned
         return before != pinned
 
+    def behind(self, head: Head) -> frozenset[NodeId]:
+        """Others that say to copy a version, or to go on from one, and hold this one not yet."""
+        return frozenset(node for node in self.pins if self.claims.get(node) != head)
+
     def found_everywhere(self, step: int) -> bool:
         """This node knows of all on duty that they hold the version after so many steps. True if that is news."""
         is_news = self.everywhere.get(self.me) != step

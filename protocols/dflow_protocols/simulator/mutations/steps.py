@@ -115,6 +115,14 @@ STEPS = (
         lambda original: lambda view, what: view.succession[0] == view.me,
     ),
     Mutation(
+        "who_copies_is_waited_for",
+        "5",
+        "versions.versions:Versions.behind",
+        gives(frozenset()),
+        unseen="it costs time only, where a copy takes long; "
+        "`tests/unit/protocols/steps/test_step_seals.py:test_who_copies_a_version_is_no_sealer_to_wait_for`",
+    ),
+    Mutation(
         "the_dead_are_in_the_succession",
         "5",
         "steps.view:StepView.succession",

@@ -13,6 +13,7 @@ from dflow_protocols.simulator.toy import TOY_PARTITIONS
 from dflow_protocols.steps.batch import Batch, make_batch
 from dflow_protocols.steps.duty import is_orphan, watch_homes
 from dflow_protocols.steps.partitions import OpenPartitions
+from dflow_protocols.steps.patience import Wait
 from dflow_protocols.steps.sealing import (
     SOLE_COPY_AFTER,
     chosen,
@@ -95,6 +96,17 @@ def test_the_next_in_line_seals_after_a_suspicion_time_and_at_once_when_the_firs
     assert propose_manifest(later(at, 1.0 * SUSPICION_S), SPEC, None, None) is not None
     dead = done(me=SECOND)
     assert propose_manifest(later(dead, 0.0, living=[number(SECOND), number(THIRD)]), SPEC, None, None) is not None
+
+
+def test_who_copies_a_version_is_no_sealer_to_wait_for() -> None:
+    """It has said so, and over a slow link it takes longer than several steps: each would wait a suspicion time."""
+    at = done(me=THIRD)
+    turn = later(at, 0.9 * SUSPICION_S)
+    at.step.patience.start(at.now, Wait.TURN, "manifest/0")
+    assert not is_turn(turn, "manifest/0")
+    assert not is_turn(replace(turn, behind=frozenset({FIRST})), "manifest/0")
+    assert is_turn(replace(turn, behind=frozenset({FIRST, SECOND})), "manifest/0")
+    assert is_turn(replace(later(at, 1.1 * SUSPICION_S), behind=frozenset({FIRST})), "manifest/0")
 
 
 def test_succession_goes_on_past_the_roster_over_all_who_live() -> None:

@@ -308,5 +308,9 @@ def test_what_a_member_pins_is_as_it_last_said_and_goes_with_it() -> None:
     assert versions.observe(who(2), pinning)
     assert not versions.observe(who(2), pinning)
     assert versions.pins == {who(2): ZERO.head}
+    assert versions.behind(ZERO.head) == {who(2)}
+    versions.observe(who(2), replace(heartbeat(ZERO), pinned=ZERO.head))
+    assert versions.behind(ZERO.head) == frozenset(), "it holds what it copied, and says so before it pins no more"
     versions.forget(who(2))
     assert versions.pins == {}
+    assert versions.behind(version("one", ZERO).head) == frozenset()
