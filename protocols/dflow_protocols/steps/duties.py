@@ -74,7 +74,7 @@ def slice_homes(view: StepView, batch: Batch) -> list[NodeId]:
 
 def _dealt_slices(view: StepView, batch: Batch) -> dict[Slice, NodeId]:
     able = view.able((batch.training.stage,))
-    members = view.dealt_to((batch.training.stage,), view.trainers, able)
+    members = view.dealt_to((batch.training.stage,), view.reducers, able)
     return homes(gradient_slices(view, batch), members, able)
 
 

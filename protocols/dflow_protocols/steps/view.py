@@ -171,6 +171,13 @@ class StepView:
         return step_order(self.run, self.step.number, self.step.roster.trainers)
 
     @property
+    def reducers(self) -> tuple[NodeId, ...]:
+        """The trainers, as slices are dealt to them: in every step alike, so that what a node fetches for its slices
+        comes to lie where those chunks lay in the step before. Others would take fresh memory."""
+        assert self.step.roster is not None
+        return ranked(self.run, self.step.roster.trainers)
+
+    @property
     def capacity(self) -> Mapping[NodeId, int]:
         """How many works the roster's members run at once."""
         assert self.step.roster is not None

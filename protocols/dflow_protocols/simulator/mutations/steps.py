@@ -236,6 +236,14 @@ STEPS = (
         "`tests/unit/protocols/steps/test_step_blocks.py:test_as_many_sum_slices_as_there_are_slices_or_trainers`",
     ),
     Mutation(
+        "slices_move_with_each_step",
+        "11",
+        "steps.view:StepView.reducers",
+        lambda original: property(lambda self: self.trainers),
+        unseen="it costs fresh memory only; "
+        "`tests/unit/protocols/steps/test_step_blocks.py:test_slices_have_the_same_homes_in_every_step`",
+    ),
+    Mutation(
         "a_failed_claim_stays",
         "14",
         "steps.step:Step.learn_failed",

@@ -52,6 +52,19 @@ def test_as_many_sum_slices_as_there_are_slices_or_trainers(chunks: int) -> None
     assert len(set(slice_homes(at, batch(at)))) == len(slice_homes(at, batch(at))) == min(chunks, 9)
 
 
+def test_slices_have_the_same_homes_in_every_step() -> None:
+    """What a node fetches for them then lies where the same chunks lay before: other chunks are fresh memory each
+    time, and more of it with every step."""
+    at = trainer(1, members=range(1, 4))
+    at.trains = replace(ZERO, state=(("params:policy", shard("params", 9 * CHUNK_BYTES)),))
+    made, trainers, reducers = batch(at), set(), set()
+    for number in range(8):
+        at.step.number = number
+        trainers.add(at.trainers)
+        reducers.add(tuple(slice_homes(at, made)))
+    assert len(trainers) > len(reducers) == 1  # leaves are dealt in one order after the other
+
+
 def blocks_of(at: StepView, made: Batch) -> list[tuple[int, int]]:
     works = [duty.work for duty in block_duties(at, made).here if isinstance(duty.work, BlockWork)]
     return [(work.first, work.end) for work in works]
