@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from dflow_protocols.work import InitWork, SliceWork, SumWork
 from dflowd.jobs.failures import UserError
 from dflowd.jobs.job import Job
 
-from .accumulate import CACHED, Finisher, Stored, Vector, spans, store, within
+from .accumulate import Finisher, Stored, Vector, spans, store, within
 from .hashing import ChunkHashes
 
 CHUNK = CHUNK_BYTES // FLOAT_BYTES  # elements that a thread takes at a time: what it writes is hashed from the cache
@@ -59,12 +59,6 @@ class _Own(threading.local):
         self.finisher = Finisher()
 
 
-def _cached(across: Sequence[Stored]) -> Iterator[tuple[slice, Sequence[Stored]]]:
-    """Runs of elements that stay in the cache until they are summed: where, and of each vector those."""
-    for part in spans(len(across[0]), CACHED):
-        yield part, [each[part] for each in across]
-
-
 def sum_blocks(job: Job, work: SumWork) -> tuple[tuple[str, ShardRef], ...]:
     """The gradient of a block from those of its parts, shard by shard. Returns the record's outputs."""
     blocks = [(first, end) for first, end, _ in work.cover]
@@ -78,8 +72,7 @@ def sum_blocks(job: Job, work: SumWork) -> tuple[tuple[str, ShardRef], ...]:
 
     def add(given: tuple[int, int, Stored, list[Stored]]) -> None:
         room, at, out, across = given
-        for part, each in _cached(across):
-            store(own.finisher.finish(dict(zip(blocks, each, strict=True)), work.end, work.first), out[part])
+        store(own.finisher.finish(dict(zip(blocks, across, strict=True)), work.end, work.first), out)
         hashes.wrote(room, size * at, out.nbytes)
 
     chunks = (
@@ -102,9 +95,8 @@ def reduce_slice(job: Job, work: SliceWork) -> ShardRef:
 
     def finish_chunk(given: tuple[slice, tuple[Stored, ...]]) -> None:
         span, across = given
-        for part, each in _cached(across):
-            total = own.finisher.finish(dict(zip(blocks, each, strict=True)), work.leaves)
-            np.divide(total, divisor, out=out[span][part])
+        total = own.finisher.finish(dict(zip(blocks, across, strict=True)), work.leaves)
+        np.divide(total, divisor, out=out[span])
         hashes.wrote(0, FLOAT_BYTES * span.start, out[span].nbytes)
 
     chunks = zip(spans(len(out), CHUNK), zip(*(within(each, CHUNK) for each in pieces), strict=True), strict=True)
