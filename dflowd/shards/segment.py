@@ -44,6 +44,7 @@ class Segment:
     nbytes: int
     capacity: int
     is_on_disk: bool = False
+    is_engines: bool = False  # an engine writes it, not this process, or did last
     resident: int = 0  # bitmap of the chunks that have memory or disk behind them, or are about to
     pending: int = 0  # those that `back` has still to see to
     unit: int = field(init=False)  # bytes behind one bit of a bitmap
@@ -88,6 +89,10 @@ class Segment:
     def resize(self, nbytes: int) -> None:
         """It is asked for, or filled, to so many bytes."""
         self.nbytes = nbytes
+
+    def hand_out(self, nbytes: int, to_engine: bool) -> None:
+        """It is asked for anew."""
+        self.nbytes, self.is_engines = nbytes, to_engine
 
     def count(self, chunks: int) -> None:
         """These get memory or disk behind them."""
@@ -138,17 +143,18 @@ class SegmentPool:
         """How many bytes `back` would have to see to after `take` of the same."""
         capacity = capacity_for(nbytes)
         wanted = chunk_mask(first, end) if capacity >= CHUNK_BYTES else 1
-        best = self._best(capacity, wanted)
+        best = self._best(capacity, wanted, to_engine=False)
         there = best.resident if best is not None else 0
         return (wanted & ~there).bit_count() * min(capacity, CHUNK_BYTES)
 
-    def take(self, nbytes: int, first: int, end: int) -> Segment:
+    def take(self, nbytes: int, first: int, end: int, to_engine: bool = False) -> Segment:
         """A segment for `nbytes`, of which chunks [first, end) are counted as in use: after `back` they may be
-        written to. Their content is arbitrary. Memory first, then disk. Raises Full."""
+        written to, by this process or by an engine. Their content is arbitrary. Memory first, then disk. Raises
+        Full."""
         capacity = capacity_for(nbytes)
         wanted = chunk_mask(first, end) if capacity >= CHUNK_BYTES else 1
-        segment = self._recycled(capacity, wanted) or self._make(capacity)
-        segment.resize(nbytes)
+        segment = self._recycled(capacity, wanted, to_engine) or self._make(capacity)
+        segment.hand_out(nbytes, to_engine)
         self.taken_bytes += segment.resident_bytes
         try:
             self.extend(segment, wanted)
@@ -277,23 +283,25 @@ class SegmentPool:
             raise self._full(capacity, f"no segment of {size_text(capacity)}: {error.strerror}") from None
         return Segment(self._made, fd, 0, capacity)
 
-    def _recycled(self, capacity: int, wanted: int) -> Segment | None:
-        best = self._best(capacity, wanted)
+    def _recycled(self, capacity: int, wanted: int, to_engine: bool) -> Segment | None:
+        best = self._best(capacity, wanted, to_engine)
         if best is not None:
             del self._free[best.number]
             self.free_bytes -= best.resident_bytes
         return best
 
-    def _best(self, capacity: int, wanted: int) -> Segment | None:
-        """Of the free ones of this size, that with most of what is wanted, then with least beside it. Often the first
-        has just that, as all small ones do: there may be hundreds, and each shard asks."""
+    def _best(self, capacity: int, wanted: int, to_engine: bool) -> Segment | None:
+        """Of the free ones of this size, that with most of what is wanted, then with least beside it; where mappings
+        are kept, then one that the same process wrote: each page that a process writes for the first time costs it a
+        fault. Often the first has just that, as all small ones do: there may be hundreds, and each shard asks."""
         best: Segment | None = None
-        most = (-1, 0)
+        most = (-1, 0, False)
         for segment in self._free.values():
             if segment.capacity == capacity:
-                if segment.resident == wanted:
+                is_mapped = segment.is_engines == to_engine or capacity < CHUNK_BYTES
+                if segment.resident == wanted and is_mapped:
                     return segment
-                fits = (segment.resident & wanted).bit_count(), -segment.resident.bit_count()
+                fits = (segment.resident & wanted).bit_count(), -segment.resident.bit_count(), is_mapped
                 if fits > most:
                     best, most = segment, fits
         return best

@@ -122,7 +122,7 @@ class Store:
     def grant(self, priority: Priority, nbytes: int) -> Segment:
         """Room for an output, to be sealed or released. May take long where memory is fresh. Raises Full."""
         with self._lock:
-            segment = self._make_room(priority, lambda: self._pool.take(nbytes, 0, chunk_count(nbytes)))
+            segment = self._make_room(priority, lambda: self._pool.take(nbytes, 0, chunk_count(nbytes), to_engine=True))
             self._grants[segment.number] = (priority, segment)
         self._keep_limit()
         try:

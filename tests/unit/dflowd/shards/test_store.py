@@ -75,6 +75,23 @@ def test_a_freed_segment_serves_the_next_shard_of_its_size() -> None:
     store.close()
 
 
+def test_an_engine_writes_again_where_an_engine_wrote_before() -> None:
+    """Pages that a process has yet to write for the first time cost it more than what it computes on them."""
+    store = Store(64 * MIB, "n0")
+    made = [store.grant(PLACE, 3 * MIB) for _ in range(2)]
+    paths = {segment.path for segment in made}
+    fetched = ShardRef(ShardId("f" * 64), 3 * MIB)
+    store.partial(PLACE, fetched, 0, 3)
+    landed = store.path(fetched.id)
+    store.drop(RUN, [fetched.id])
+    for segment in made:
+        store.release(segment)
+    assert {store.grant(PLACE, 3 * MIB).path for _ in range(2)} == paths
+    store.partial(PLACE, fetched, 0, 3)
+    assert store.path(fetched.id) == landed
+    store.close()
+
+
 def test_a_version_that_went_is_the_room_of_the_next_one_until_the_run_is_over() -> None:
     """Fresh memory costs as much time as the update that is written there; a run that is over needs none."""
     store = Store(16 * MIB, "n0")
