@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -51,8 +51,8 @@ QUICK = {"nodes": (2,), "parameters": 16_000_000, "rounds": 2, "killed": 0}
 SUMS = 3  # updates or all-reduces of a turn; the first makes links and touches memory
 ROOM_A_PARAMETER = 46  # bytes of a store (docs/operations.md)
 LEAST_ROOM = 64 << 20  # bytes
-MOST_OF_MEMORY = 0.75  # of what this machine has free, for all stores
-RUN_S = 1_200.0  # a run of SUMS updates takes minutes where links are narrow
+MOST_OF_MEMORY = 0.8  # of what this machine has free, for all stores
+RUN_S = 1_200.0  # a run of SUMS updates, or so many sums by gloo, take minutes where links are narrow
 LOOK_S = 0.5  # between two questions whether a run goes on, each of which all daemons answer
 SAMPLE_S = 0.05  # between two looks at the processor time of all processes
 GOAL = 0.8
@@ -93,11 +93,31 @@ class Group:
         yield from map(json.loads, stream)
 
     def ended(self) -> list[list[Row]]:
-        """Of each process, what it said."""
-        said = [list(self.rows(rank)) for rank in range(len(self.processes))]
+        """Of each process, what it said. Raises TimeoutError."""
+        with self.limited():
+            said = [list(self.rows(rank)) for rank in range(len(self.processes))]
         for process in self.processes:
             process.wait(GLOO_S)
         return said
+
+    @contextmanager
+    def limited(self) -> Iterator[None]:
+        """Raises TimeoutError where what is done meanwhile takes longer than a run of ours may; the processes are
+        killed then, so that who reads what they say reads its end."""
+        late = Event()
+
+        def give_up() -> None:
+            late.set()
+            self.close()
+
+        timer = Timer(RUN_S, give_up)
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if late.is_set():
+                raise TimeoutError(f"what sums by gloo has not ended within {RUN_S:g} s")
 
     def close(self) -> None:
         for process in self.processes:
@@ -223,8 +243,9 @@ def gloo_death(mesh: Mesh, folder: Path, size: int, parameters: int) -> dict[str
     np.zeros(parameters, np.float32).tofile(folder / "state")
     group = Group(mesh, folder, "dies", size, parameters, 100)
     try:
-        took_s = [row["seconds"] for row, _ in zip(_ends(group.rows(0)), range(SUMS), strict=False)][-1]
-        next(row for row in group.rows(0) if row["event"] == "began")
+        with group.limited():
+            took_s = [row["seconds"] for row, _ in zip(_ends(group.rows(0)), range(SUMS), strict=False)][-1]
+            next(row for row in group.rows(0) if row["event"] == "began")
         time.sleep(took_s / 2)
         killed_s = time.time()
         group.processes[-1].kill()
