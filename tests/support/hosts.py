@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -98,15 +98,19 @@ class Hosts:
         return f"{self._label}{host}"
 
     @contextmanager
-    def outside(self) -> Iterator[None]:
-        """What this thread opens meanwhile, and threads and processes that it starts, reach all hosts from OUTSIDE."""
+    def on(self, host: str) -> Iterator[None]:
+        """What this thread opens meanwhile, and threads and processes that it starts, are on that host."""
         own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         try:
-            enter(self.space("net"))
+            enter(self.space(host))
             yield
         finally:
             _set_namespace(own)
             os.close(own)
+
+    def outside(self) -> AbstractContextManager[None]:
+        """As on(), of no host: from OUTSIDE all are reached."""
+        return self.on("net")
 
     def port(self, host: str) -> str:
         """The bridge's end of the host's cable; it lies in the namespace of the host `net`."""

@@ -26,12 +26,17 @@ class HostMesh(Mesh):
 
     links: Links
 
-    def __init__(self, folder: Path, count: int, extra: str = "", timing: str = "local") -> None:
-        self.hosts = Hosts({f"n{index}": f"10.0.0.{FIRST_ADDRESS + index}" for index in range(count)})
+    def __init__(
+        self, folder: Path, count: int, extra: str = "", timing: str = "local", hosts: Hosts | None = None
+    ) -> None:
+        """`hosts`: ones that stand, with those names, and that stay when the mesh is gone; its own if None."""
+        self._own = Hosts({f"n{index}": f"10.0.0.{FIRST_ADDRESS + index}" for index in range(count)})
+        self.hosts = hosts or self._own
         super().__init__(folder, count, extra, timing=timing)
 
     def __enter__(self) -> Self:
-        self.hosts.__enter__()
+        if self.hosts is self._own:
+            self._own.__enter__()
         self.links = Links(self.hosts)
         with self.hosts.outside():
             self._context.socket(zmq.PAIR).close()  # the context's threads are born there, and dial from there
@@ -43,7 +48,8 @@ class HostMesh(Mesh):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         super().__exit__(kind, error, at)
-        self.hosts.__exit__(kind, error, at)
+        if self.hosts is self._own:
+            self._own.__exit__(kind, error, at)
 
     def addresses(self, name: str) -> tuple[str, str]:
         host = f"tcp://{self.hosts.addresses[name]}"

@@ -51,11 +51,12 @@ def all_stages(steps: int = 3, parameters: int = 600_000, leaves: int = 4, seed:
     )
 
 
-def await_stable(mesh: Mesh) -> None:
-    """Until steps are dealt to every running daemon: one that was just started is not dealt to for a while."""
+def await_stable(mesh: Mesh, timing: Timing | None = None) -> None:
+    """Until steps are dealt to every running daemon: one that was just started is not dealt to for a while. `timing`:
+    the mesh's; `local` if None."""
     mesh.await_all()
-    began = time.monotonic()
-    mesh.until(lambda: time.monotonic() - began > Timing.local().stable_s, RUN_S)
+    began, stable_s = time.monotonic(), (timing or Timing.local()).stable_s
+    mesh.until(lambda: time.monotonic() - began > stable_s, RUN_S)
 
 
 def ended(mesh: Mesh, run: str, nodes: list[Daemon] | None = None) -> dict[str, Any]:
