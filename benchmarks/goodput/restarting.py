@@ -62,7 +62,7 @@ def run(profile: Profile, nodes: int, steps: int, checkpoint: Checkpoint, kills:
     from benchmarks.scaling.baselines.work import Share
 
     with RayNodes(profile, nodes, 1, HEALTH) as cluster:
-        driver = ByReferences(profile, [Share(profile.name, nodes, steps, node, 1) for node in range(nodes)])
+        driver = ByReferences(profile, [Share(profile, nodes, steps, node, 1) for node in range(nodes)])
         striker = Striker(kills, nodes, cluster.kill, cluster.start)
         begun, seconds = while_struck(striker, lambda: timed(lambda: train(driver, steps, checkpoint)))
     settings = {"checkpoint_s": round(statistics.median(checkpoint.took), 4), "steps_lost": begun - steps}

@@ -17,6 +17,10 @@ and number of nodes:
     waits_s    seconds in which slots waited, by cause (benchmarks/scaling/waits.py tells which there are)
     settings   of another system
 
+`--slower TIMES`: each node has a host of its own, with `--cores` and a link of `--gbit-s`, and hosts, links and devices
+are slower than real ones by that factor (benchmarks/scaling/hosts.py): so two cores carry many hosts, and what passes
+through one process or one link takes as long as it would. Seconds are then the hosts' own. `--smaller`: prompts and
+seconds are divided once more, where memory would not carry them.
 `--strong`: the work of the largest mesh for all; else each node brings its own. Sizes that this machine does not carry
 are passed over, with the reason. `--report FOLDER` writes scaling.csv, .json, .png and .html there. `--dir DIR` or
 `--to KEY@HOST:PORT` measures a mesh that lives, on all its hosts; nothing is started or ended but the run. Not in it:
@@ -25,19 +29,23 @@ the exchange of gradients, which a single controller leaves to a process group; 
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from benchmarks.figure import Figure, Goal, Tell
+from benchmarks.figure import Figure, Goal, Skipped, Tell
 from benchmarks.scaling.baselines import on_a_cluster
+from benchmarks.scaling.hosts import Host, SlowHosts
 from benchmarks.scaling.limits import too_many
 from benchmarks.scaling.measured import Measured
-from benchmarks.scaling.mesh import living, measure_on, started
-from benchmarks.scaling.profile import NAMES, Profile, load
+from benchmarks.scaling.mesh import living, measure_on, started, started_on
+from benchmarks.scaling.profile import NAMES, load
 from benchmarks.scaling.report import write
+from benchmarks.scaling.setting import Setting
 from dflow_cli.folder import DEFAULT_FOLDER
 
 System: TypeAlias = Literal["dflowd", "ray-batches", "transferqueue", "ray-references", "ray-stages"]
@@ -55,19 +63,30 @@ def measure(
     systems: Annotated[tuple[System, ...], "which are measured"] = SYSTEMS,
     strong: Annotated[bool, "the same work for all sizes"] = False,
     steps: Annotated[int, "of each run"] = 6,
+    slower: Annotated[float, "each node is a host of its own, so many times slower than a real one; 0: none is"] = 0.0,
+    cores: Annotated[float, "of such a host"] = 2.0,
+    gbit_s: Annotated[float, "of such a host's link, each way"] = 25.0,
+    smaller: Annotated[float, "by what prompts and seconds of a profile are divided once more"] = 1.0,
     report: Annotated[str, "folder to write the report to"] = "",
     dir: Annotated[str, "folder of a mesh that lives, to be measured as it is"] = "",
     to: Annotated[str, "KEY@HOST:PORT of a daemon of such a mesh"] = "",
 ) -> list[Figure]:
+    host = Host(slower, cores, gbit_s) if slower else None
+    if host and host.lacks():
+        raise Skipped(f"hosts of their own: {host.lacks()}")
+    settings = [
+        Setting(system, name, count, max(nodes) if strong else count, steps, smaller, host)
+        for name, count, system in itertools.product(profiles, nodes, systems)
+    ]
     found: list[Measured] = []
-    for each in _living(profiles, dir, to, steps) if dir or to else _by_size(profiles, nodes, systems, strong, steps):
+    for each in _living(profiles, dir, to, steps) if dir or to else _in_turn(settings):
         if isinstance(each, Measured):
             found.append(each)
             tell({**each.row(), "load": round(os.getloadavg()[0], 2)})
         else:
             tell(each)
     if report:
-        write(Path(report), found, "strong" if strong else "weak")
+        write(Path(report), found, "strong" if strong else "weak", smaller)
     return figures(found, strong)
 
 
@@ -78,29 +97,32 @@ def _living(profiles: Iterable[str], folder: str, to: str, steps: int) -> Iterat
             yield measure_on(members, load(name), len(members), steps)
 
 
-def _by_size(
-    profiles: Iterable[str], nodes: Sequence[int], systems: Sequence[str], strong: bool, steps: int
-) -> Iterator[Measured | dict[str, Any]]:
+def _in_turn(settings: Iterable[Setting]) -> Iterator[Measured | dict[str, Any]]:
     """What was measured, and what was passed over and why."""
-    for name in profiles:
-        before: dict[str, Measured] = {}
-        for count in nodes:
-            for system in systems:
-                work = max(nodes) if strong else count
-                measured = too_many(count, before.get(system)) or _one(load(name), system, count, work, steps)
-                if isinstance(measured, Measured):
-                    before[system] = measured
-                    yield measured
-                else:
-                    yield {"system": system, "profile": name, "nodes": count, "skipped": measured}
+    before: dict[tuple[str, str], Measured] = {}
+    for setting in settings:
+        system, profile, nodes = setting.system, setting.profile, setting.nodes
+        measured = too_many(nodes, before.get((system, profile))) or _one(setting)
+        if isinstance(measured, Measured):
+            before[system, profile] = measured
+            yield measured
+        else:
+            yield {"system": system, "profile": profile, "nodes": nodes, "skipped": measured}
 
 
-def _one(profile: Profile, system: str, nodes: int, work: int, steps: int) -> Measured | str:
+def _one(setting: Setting) -> Measured | str:
     """What was measured, or why nothing was."""
-    if system != "dflowd":
-        return on_a_cluster(system, profile, nodes, work, steps)
-    with tempfile.TemporaryDirectory() as folder, started(Path(folder), nodes) as members:
-        return measure_on(members, profile, work, steps)
+    if setting.system != "dflowd":
+        return on_a_cluster(setting)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        if setting.host is None:
+            members = stack.enter_context(started(folder, setting.nodes))
+            return measure_on(members, setting.sized(), setting.work, setting.steps)
+        slow = stack.enter_context(SlowHosts([f"n{index}" for index in range(setting.nodes)], setting.host))
+        members = stack.enter_context(started_on(slow, folder))
+        slow.hold_back()
+        return measure_on(members, setting.sized(), setting.work, setting.steps).on(slow)
 
 
 def figures(found: list[Measured], strong: bool) -> list[Figure]:

@@ -18,7 +18,7 @@ def too_many(nodes: int, before: Measured | None) -> str:
     if before is None or nodes <= before.nodes:
         return ""
     times, cores = nodes / before.nodes, len(os.sched_getaffinity(0))
-    of_cores = before.cpu_s * times / (before.step_s * cores)
+    of_cores = before.cores * times / cores
     if of_cores > MOST_CPU:
         took = f"{before.cpu_s / before.nodes:.2f} processor seconds a node and step of {before.step_s:.2f} s"
         return f"{cores} cores do not carry it: at {took}, as {before.nodes} took, it would need {of_cores:.0%} of them"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-DERIVED = ("samples_s", "waiting")  # of a row
+from benchmarks.scaling.hosts import SlowHosts
+
+DERIVED = ("samples_s", "waiting", "cores")  # of a row
 TICKS = 100.0  # of a processor a second, in /proc
 
 
@@ -39,6 +41,26 @@ class Measured:
     memory_bytes: int = 0
     waits_s: Mapping[str, float] = field(default_factory=dict)
     ideal_s: float = float("nan")
+    host: Mapping[str, float] = field(default_factory=dict)
+    throttled_s: Mapping[str, float] = field(default_factory=dict)
+
+    def on(self, slow: SlowHosts) -> Measured:
+        """As it is in these hosts' own time."""
+        times = slow.host.slower
+        return replace(
+            self,
+            step_s=self.step_s / times,
+            ideal_s=self.ideal_s / times,
+            stage_s={name: seconds / times for name, seconds in self.stage_s.items()},
+            waits_s={name: seconds / times for name, seconds in self.waits_s.items()},
+            host=asdict(slow.host),
+            throttled_s={name: seconds / self.steps for name, seconds in slow.throttled_s().items()},
+        )
+
+    @property
+    def cores(self) -> float:
+        """Processors of this machine that were busy with it, in the mean."""
+        return self.cpu_s / (self.step_s * self.host.get("slower", 1.0))
 
     @property
     def samples_s(self) -> float:
@@ -50,7 +72,7 @@ class Measured:
         return 1 - sum(self.stage_s.values()) / (self.nodes * self.step_s) if self.stage_s else float("nan")
 
     def row(self) -> dict[str, Any]:
-        told = asdict(self) | {"samples_s": self.samples_s, "waiting": self.waiting}
+        told = asdict(self) | {"samples_s": self.samples_s, "waiting": self.waiting, "cores": self.cores}
         return {name: _short(value) for name, value in told.items() if value not in ("", {}, 0) and value == value}
 
 

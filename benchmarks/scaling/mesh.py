@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from benchmarks.figure import Skipped
+from benchmarks.scaling.hosts import SlowHosts
 from benchmarks.scaling.measured import Measured, cpu_s, settled
 from benchmarks.scaling.profile import Profile
 from benchmarks.scaling.waits import CAUSES, on_one_clock, steps_of
@@ -23,12 +24,15 @@ from dflow_cli.mesh.client import Client, KeyedEndpoint
 from dflow_cli.mesh.keyfiles import key_pair
 from dflow_cli.mesh.meshfiles import read_mesh
 from dflow_cli.mesh.reach import reach
+from dflow_protocols.membership.timing import Timing
 from tests.support.mesh import Daemon, Mesh
+from tests.support.sites import HostMesh
 from tests.support.strike import await_stable
 
 LANES = ("bulk", "control")
 MANY = 100_000  # tasks
-LOOK_S = 0.5
+LOOKS = 5  # in what a step's devices take
+PATIENCE_S = 60.0  # for an answer of a host that is slow
 STEP_TIMES = 10  # times its devices' seconds, after which a step is given up
 STARTUP_S = 120.0
 
@@ -49,16 +53,40 @@ class Member:
             return []
 
 
+class SlowMesh(HostMesh):
+    """Daemons on hosts that are slower than real ones. Their times are those of a WAN, as between slow hosts all takes
+    long that is soon done in a LAN: who is only slow is not to be taken for one that is late."""
+
+    def __init__(self, folder: Path, nodes: int, slow: SlowHosts) -> None:
+        super().__init__(folder, nodes, timing="wan", hosts=slow.net)
+        self._slow = slow
+
+    def launch(self, node: Daemon) -> None:
+        with self._slow.on(node.name):
+            super().launch(node)
+
+
 @contextmanager
 def started(folder: Path, nodes: int) -> Iterator[list[Member]]:
     """So many daemons of this machine, for as long as the block lasts."""
     with Mesh(folder, nodes) as mesh:
         await_stable(mesh)
+        yield _members(mesh)
 
-        def ask(node: Daemon, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-            return mesh.ask(node, method, **params)
 
-        yield [Member(partial(ask, node), node.pid) for node in mesh.running()]
+@contextmanager
+def started_on(slow: SlowHosts, folder: Path) -> Iterator[list[Member]]:
+    """A daemon on each of these hosts, for as long as the block lasts."""
+    with SlowMesh(folder, len(slow.net.addresses), slow) as mesh:
+        await_stable(mesh, Timing.wan())
+        yield _members(mesh)
+
+
+def _members(mesh: Mesh) -> list[Member]:
+    def ask(node: Daemon, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        return mesh.ask(node, method, PATIENCE_S, **params)
+
+    return [Member(partial(ask, node), node.pid) for node in mesh.running()]
 
 
 @contextmanager
@@ -84,7 +112,8 @@ def measure_on(members: Sequence[Member], profile: Profile, work: int, steps: in
     bytes_before, daemons_before, engines_before = _received(members), cpu_s(processes), _engines_s(members)
     params = {"spec": pipeline.canonical(), "base": "/", "name": pipeline.name, "nonce": uuid.uuid4().hex}
     run = str(asked.call("submit", params)["run"])
-    weights = _ended(asked, run, STARTUP_S + STEP_TIMES * steps * profile.seconds * work / len(members))
+    step_s = profile.seconds * work / len(members)
+    weights = _ended(asked, run, step_s / LOOKS, STARTUP_S + STEP_TIMES * steps * step_s)
     is_here = len(processes) == len(members)
     daemons_s = (cpu_s(processes) - daemons_before) / steps if is_here else float("nan")
     engines_s = (_engines_s(members) - engines_before) / steps if is_here else float("nan")
@@ -110,13 +139,13 @@ def measure_on(members: Sequence[Member], profile: Profile, work: int, steps: in
     )
 
 
-def _ended(asked: Member, run: str, patience_s: float) -> str:
+def _ended(asked: Member, run: str, look_s: float, patience_s: float) -> str:
     """The weights of the run once it is over. It is cancelled where it takes longer, or nobody waits any more."""
     until = time.monotonic() + patience_s
     summary: dict[str, Any] = {"state": "active"}
     try:
         while summary["state"] == "active" and time.monotonic() < until:
-            time.sleep(LOOK_S)
+            time.sleep(look_s)
             summary = asked.call("run", {"run": run})
     finally:
         if summary["state"] == "active":

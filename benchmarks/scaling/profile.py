@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ FOLDER = Path(__file__).parent / "profiles"
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 PARTITIONS = 4  # a node, which it samples together: so one that is slow can give some away
 LEAVES = 4  # a node, or more, as in all they are a power of two; fewer where there are fewer prompts
+LEAST_GROUP = 2
 DRAWS = 200  # batches by which a step's seconds are met
 STEP_SHARE = 0.7  # of the seconds of sampling: decode steps, which cost what reading weights costs; the rest: sequences
 TOKEN_BYTES = 8  # of a sampled token: its id and its log-probability
@@ -58,6 +59,10 @@ class Profile:
     def hour_s(self) -> float:
         """Seconds that stand for an hour."""
         return 3600.0 / self.scale
+
+    def on_slower(self, times: float) -> Profile:
+        """The same on devices that are slower by this factor."""
+        return replace(self, seconds=self.seconds * times)
 
     @cached_property
     def device(self) -> dict[str, float]:
@@ -130,16 +135,19 @@ class Profile:
         )
 
 
-def load(name: str) -> Profile:
-    """The profile of this name, one of `NAMES`, scaled down as it says."""
+def load(name: str, smaller: float = 1.0) -> Profile:
+    """The profile of this name, one of `NAMES`, scaled down as it says, and by `smaller` beyond that. Where prompts
+    would be fewer than partitions, groups are smaller."""
     told = tomllib.loads((FOLDER / f"{name}.toml").read_text())
-    step, scale = told["step"], float(told["scale"]["by"])
-    prompts = round(step.pop("prompts") / scale / PARTITIONS) * PARTITIONS
+    step, scale = told["step"], float(told["scale"]["by"]) * smaller
+    wanted = step.pop("prompts") / scale
+    prompts = max(PARTITIONS, round(wanted / PARTITIONS) * PARTITIONS)
+    step["group"] = max(LEAST_GROUP, round(step["group"] * min(1.0, wanted / prompts)))
     return Profile(
         name=name,
         about=told["about"],
         source=told["source"],
-        prompts=max(PARTITIONS, prompts),
+        prompts=prompts,
         seconds=step.pop("seconds") / scale,
         shares=told["share"],
         scale=scale,

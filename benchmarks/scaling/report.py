@@ -35,8 +35,9 @@ ELSEWHERE = {
 """By kind of scaling: efficiencies that others published, the least and the most, and where."""
 
 
-def write(folder: Path, found: Sequence[Measured], kind: str) -> None:
-    """scaling.csv, scaling.json, scaling.png and scaling.html; `kind`: weak or strong."""
+def write(folder: Path, found: Sequence[Measured], kind: str, smaller: float = 1.0) -> None:
+    """scaling.csv, scaling.json, scaling.png and scaling.html; `kind`: weak or strong; `smaller`: than its file says
+    was each profile."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [each.row() for each in found]
     (folder / "scaling.json").write_text(json.dumps({"scaling": kind, "rows": rows}, indent=1) + "\n")
@@ -47,7 +48,7 @@ def write(folder: Path, found: Sequence[Measured], kind: str) -> None:
         table.writerows(rows)
     picture = draw(found, kind)
     (folder / "scaling.png").write_bytes(picture)
-    (folder / "scaling.html").write_text(page(found, kind, picture))
+    (folder / "scaling.html").write_text(page(found, kind, picture, smaller))
 
 
 def draw(found: Sequence[Measured], kind: str) -> bytes:
@@ -87,13 +88,13 @@ def efficiency(each: Measured, first: Measured) -> float:
     return each.samples_s / each.nodes / (first.samples_s / first.nodes)
 
 
-def page(found: Sequence[Measured], kind: str, picture: bytes) -> str:
-    parts = [f"<h1>{kind.capitalize()} scaling</h1>"]
+def page(found: Sequence[Measured], kind: str, picture: bytes, smaller: float) -> str:
+    parts = [f"<h1>{kind.capitalize()} scaling</h1>", *_hosts(found)]
     parts.append(
         f'<img alt="samples a second by nodes" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
     )
     for name in _unique(each.profile for each in found):
-        profile = load(name)
+        profile = load(name, smaller)
         parts.append(
             f"<h2>{html.escape(name)}</h2><p>{html.escape(profile.about)}. Source: {html.escape(profile.source)}. "
         )
@@ -113,6 +114,17 @@ def page(found: Sequence[Measured], kind: str, picture: bytes) -> str:
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8">{title}<style>{STYLE}</style>{"".join(parts)}</html>\n'
     )
+
+
+def _hosts(found: Sequence[Measured]) -> list[str]:
+    """What nodes had to themselves, if anything."""
+    host = next((each.host for each in found if each.host), None)
+    if host is None:
+        return []
+    return [
+        f"<p>Each node has a host of its own, {host['cores']:g} cores and a link of {host['gbit_s']:g} Gbit/s, whose "
+        f"cores, link and devices are {host['slower']:g} times slower than real ones; seconds are the hosts' own.</p>"
+    ]
 
 
 def _tables(found: Sequence[Measured]) -> list[str]:

@@ -15,12 +15,15 @@ keeps what it was told of a cluster.
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+from dataclasses import asdict
 from importlib.util import find_spec
 
 from benchmarks.scaling.measured import Measured, from_row
-from benchmarks.scaling.profile import Profile
+from benchmarks.scaling.setting import Setting
 
 LABELS = {
     "ray-batches": "ray, batches",
@@ -30,22 +33,26 @@ LABELS = {
 }
 NEEDS = {"transferqueue": ("ray", "transfer_queue")}
 PATIENCE_S = 600.0
+STARTS = {"RAY_raylet_start_wait_time_s": "300"}  # a loaded machine has its way
+STEP_TIMES = 20  # times its devices' seconds, after which a step is given up, where that is longer
 
 
-def on_a_cluster(system: str, profile: Profile, nodes: int, work: int, steps: int) -> Measured | str:
-    """What was measured of `system`, one of `LABELS`, on so many nodes with the work of `work` nodes; or why nothing
-    was."""
-    if work % nodes:
-        return f"the work of {work} nodes is not shared evenly by {nodes}"
-    lacking = [module for module in NEEDS.get(system, ("ray",)) if find_spec(module) is None]
+def on_a_cluster(setting: Setting) -> Measured | str:
+    """What was measured, or why nothing was."""
+    if setting.work % setting.nodes:
+        return f"the work of {setting.work} nodes is not shared evenly by {setting.nodes}"
+    lacking = [module for module in NEEDS.get(setting.system, ("ray",)) if find_spec(module) is None]
     if lacking:
         return f"needs {' and '.join(lacking)}: pip install 'dflowd[bench]'"
-    words = [system, profile.name, str(nodes), str(work), str(steps)]
-    command = [sys.executable, "-m", "benchmarks.scaling.baselines", *words]
+    command = [sys.executable, "-m", "benchmarks.scaling.baselines", json.dumps(asdict(setting))]
+    devices_s = setting.steps * setting.sized().seconds * setting.work / setting.nodes
+    patience_s = max(PATIENCE_S, STEP_TIMES * devices_s)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        done = subprocess.run(
+            command, env=os.environ | STARTS, capture_output=True, text=True, timeout=patience_s, check=False
+        )
     except subprocess.TimeoutExpired:
-        return f"it took more than {PATIENCE_S:g} s"
+        return f"it took more than {patience_s:g} s"
     if done.returncode:
         told = (done.stderr.strip() or done.stdout.strip()).splitlines()
         return f"it failed: {told[-1] if told else f'exit code {done.returncode}'}"

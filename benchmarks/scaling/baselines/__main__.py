@@ -1,18 +1,22 @@
-"""`python -m benchmarks.scaling.baselines SYSTEM PROFILE NODES WORK STEPS` prints what it measured, as a row."""
+"""`python -m benchmarks.scaling.baselines SETTING` prints what it measured, as a row. `SETTING`: as JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from contextlib import ExitStack
 
 from benchmarks.scaling.baselines import LABELS
 from benchmarks.scaling.baselines.batches import ByBatches
 from benchmarks.scaling.baselines.cluster import Driver, RayNodes, processor_s, spilled_bytes
 from benchmarks.scaling.baselines.references import ByReferences, ByStages
 from benchmarks.scaling.baselines.work import Share
+from benchmarks.scaling.hosts import SlowHosts
 from benchmarks.scaling.measured import Measured, settled
-from benchmarks.scaling.profile import Profile, load
+from benchmarks.scaling.setting import Setting
+
+DRIVER = "driver"  # its host
 
 
 def driver_of(system: str) -> type[Driver]:
@@ -29,31 +33,44 @@ def driver_of(system: str) -> type[Driver]:
     return drivers[system]
 
 
-def run(system: str, profile: Profile, nodes: int, work: int, steps: int) -> Measured:
-    shares = [Share(profile.name, work, steps, node, work // nodes) for node in range(nodes)]
-    with RayNodes(profile, nodes, work // nodes) as cluster:
-        driver = driver_of(system)(profile, shares)
+def run(setting: Setting, slow: SlowHosts | None) -> Measured:
+    """`slow`: hosts for all, of which this process is on the driver's."""
+    profile, count = setting.sized(), setting.work // setting.nodes
+    shares = [Share(profile, setting.work, setting.steps, node, count) for node in range(setting.nodes)]
+    with RayNodes(profile, setting.nodes, count, slow=slow) as cluster:
+        driver = driver_of(setting.system)(profile, shares)
+        if slow:
+            slow.hold_back()
         cpu_before, seconds = processor_s(), []
-        for step in range(steps):
+        for step in range(setting.steps):
             began = time.perf_counter()
             driver.step(step)
             seconds.append(time.perf_counter() - began)
-        taken = (processor_s() - cpu_before) / steps
+        taken = (processor_s() - cpu_before) / setting.steps
         told = cluster.settings | dict(driver.settings) | {"spilled_bytes": spilled_bytes()}
+        measured = Measured(
+            system=LABELS[setting.system],
+            profile=profile.name,
+            nodes=setting.nodes,
+            steps=setting.steps,
+            step_s=settled(seconds),
+            samples=profile.samples * setting.work,
+            cpu_s=taken,
+            settings=told,
+        )
         driver.close()
-    return Measured(
-        system=LABELS[system],
-        profile=profile.name,
-        nodes=nodes,
-        steps=steps,
-        step_s=settled(seconds),
-        samples=profile.samples * work,
-        cpu_s=taken,
-        settings=told,
-    )
+        return measured.on(slow) if slow else measured
+
+
+def main(setting: Setting) -> None:
+    with ExitStack() as stack:
+        slow = None
+        if setting.host:
+            names = [*(f"n{index}" for index in range(setting.nodes)), DRIVER]
+            slow = stack.enter_context(SlowHosts(names, setting.host))
+            slow.enter(DRIVER)
+        print(json.dumps(run(setting, slow).row()))
 
 
 if __name__ == "__main__":
-    system, name, *numbers = sys.argv[1:]
-    nodes, work, steps = map(int, numbers)
-    print(json.dumps(run(system, load(name), nodes, work, steps).row()))
+    main(Setting.from_dict(json.loads(sys.argv[1])))

@@ -18,6 +18,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from benchmarks.scaling.baselines.work import Share
+from benchmarks.scaling.hosts import SlowHosts
 from benchmarks.scaling.measured import cpu_s
 from benchmarks.scaling.profile import Profile
 
@@ -25,6 +26,13 @@ STORE_TIMES = 4  # a node's samples of a step: those of two stages, the step bef
 LEAST_STORE_BYTES = 256 << 20
 CPUS = 16  # of a node
 TUNED = {"worker_niceness": 0}  # by default 15: with company on the machine they would starve, and daemons would not
+PATIENCE = {  # Ray's own defaults, in milliseconds; as much longer on slow hosts as these are slower
+    "health_check_period_ms": 3_000,
+    "health_check_timeout_ms": 10_000,
+    "grpc_keepalive_time_ms": 10_000,
+    "grpc_keepalive_timeout_ms": 20_000,
+    "object_manager_pull_timeout_ms": 10_000,
+}
 WORKER_NODE = "worker_node"  # the resource that all nodes have but the driver's
 
 
@@ -45,9 +53,19 @@ class Driver(Protocol):
 class RayNodes:
     """The nodes of a cluster, each with the work of `count` nodes. A context: at its end all are killed."""
 
-    def __init__(self, profile: Profile, nodes: int, count: int, config: Mapping[str, Any] | None = None) -> None:
-        """`config`: of Ray itself, where neither its defaults nor `TUNED` are what is wanted."""
-        self._config = TUNED | dict(config or {})
+    def __init__(
+        self,
+        profile: Profile,
+        nodes: int,
+        count: int,
+        config: Mapping[str, Any] | None = None,
+        slow: SlowHosts | None = None,
+    ) -> None:
+        """`config`: of Ray itself, where neither its defaults nor `TUNED` are what is wanted. `slow`: a host for each
+        node; this process is on that of the driver."""
+        self._slow = slow
+        patience = {name: round(ms * slow.host.slower) for name, ms in PATIENCE.items()} if slow else {}
+        self._config = TUNED | patience | dict(config or {})
         self._store = max(LEAST_STORE_BYTES, STORE_TIMES * count * profile.samples * profile.sample_bytes)
         self._count = nodes
         self._nodes: dict[int, Any] = {}
@@ -56,10 +74,12 @@ class RayNodes:
         store = self._store * self._count
         head: dict[str, Any] = {"num_cpus": CPUS, "object_store_memory": store, "include_dashboard": False}
         head |= {"_system_config": dict(self._config)}  # Ray adds to it
-        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        here = {"node_ip_address": self._slow.address} if self._slow else {}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head | here)
         for index in range(self._count):
             self.start(index)
-        ray.init(address=self._cluster.address, log_to_driver=False, logging_level="ERROR")
+        there = {"_node_ip_address": self._slow.address} if self._slow else {}
+        ray.init(address=self._cluster.address, log_to_driver=False, logging_level="ERROR", **there)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -78,9 +98,16 @@ class RayNodes:
         }
 
     def start(self, index: int) -> None:
-        self._nodes[index] = self._cluster.add_node(
-            num_cpus=CPUS, object_store_memory=self._store, resources={_resource(index): 1, WORKER_NODE: CPUS}
-        )
+        node = {
+            "num_cpus": CPUS,
+            "object_store_memory": self._store,
+            "resources": {_resource(index): 1, WORKER_NODE: CPUS},
+        }
+        if self._slow is None:
+            self._nodes[index] = self._cluster.add_node(**node)
+            return
+        with self._slow.on(f"n{index}") as address:
+            self._nodes[index] = self._cluster.add_node(**node, node_ip_address=address)
 
     def kill(self, index: int) -> None:
         """kill -9 of its raylet and of all that it started."""

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from benchmarks.scaling.profile import PARTITIONS, load
+from benchmarks.scaling.profile import PARTITIONS, Profile
 from dflowd.engines.emulated.payload import IMAGE_BYTES, rollout_lengths
 from dflowd.engines.emulated.profile import generate_s, profile_of
 
@@ -23,7 +23,7 @@ class Share:
     """What worker `node` does of a run of `steps` steps with the work of `work` nodes: that of `count` nodes, one after
     the other."""
 
-    profile: str
+    profile: Profile
     work: int
     steps: int
     node: int
@@ -34,7 +34,7 @@ class Device:
     """One node's devices."""
 
     def __init__(self, share: Share) -> None:
-        self._share, self._profile = share, load(share.profile)
+        self._share, self._profile = share, share.profile
         self._pipeline = self._profile.pipeline(share.work, share.steps)
         self._pace = profile_of(self._pipeline)
         drawn = np.random.default_rng(share.node).bytes(min(IMAGE_BYTES, self._profile.sample_bytes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from benchmarks.registry import options_of
 from benchmarks.scaling import figures, measure
 from benchmarks.scaling.baselines import LABELS
+from benchmarks.scaling.hosts import Host
 from benchmarks.scaling.measured import Measured, from_row, settled
 from benchmarks.scaling.profile import NAMES, load
 from benchmarks.scaling.report import write
@@ -88,3 +90,14 @@ def test_the_report_is_a_table_a_picture_and_a_page_that_loads_nothing(tmp_path:
     assert 'src="data:image/png;base64,' in page
     assert "http" not in page.replace("<html", "")
     assert "192.3" in page  # what was published stands beside it
+    assert "host of its own" not in page
+
+
+def test_the_report_tells_what_hosts_its_nodes_had(tmp_path: Path) -> None:
+    """And how much smaller the work was than the profile's file says."""
+    pytest.importorskip("matplotlib")
+    host = asdict(Host(slower=16.0, cores=2.0, gbit_s=25.0))
+    write(tmp_path, [replace(measured("dflowd", 1, 2.0), host=host)], "weak", smaller=2.0)
+    page = (tmp_path / "scaling.html").read_text()
+    assert "2 cores and a link of 25 Gbit/s, whose cores, link and devices are 16 times slower" in page
+    assert "divided by 64: 64 samples" in page

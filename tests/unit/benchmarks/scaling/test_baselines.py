@@ -13,6 +13,7 @@ import pytest
 from benchmarks.scaling import baselines, measure
 from benchmarks.scaling.baselines.work import Device, Share, advantages, balanced
 from benchmarks.scaling.profile import PARTITIONS, load
+from benchmarks.scaling.setting import Setting
 from dflow_protocols.work import ChainWork
 from dflowd.data import columns
 from dflowd.engines.emulated import profile as emulated_profile
@@ -25,7 +26,7 @@ def test_a_worker_is_given_the_completions_that_the_mesh_draws(tmp_path: Path, m
     """The second of two workers has the partitions of the second node's work, as the engine samples them."""
     monkeypatch.setattr(emulated_profile, "SPEED", math.inf)
     profile = load("siirl-table1")
-    (drawn,) = Device(Share(profile.name, work=2, steps=3, node=1, count=1)).lengths(2)
+    (drawn,) = Device(Share(profile, work=2, steps=3, node=1, count=1)).lengths(2)
     engine = Alone(open_engine("emulated"), profile.pipeline(2, 3), tmp_path, tmp_path)
     for at, expected in enumerate(drawn):
         ((made,),) = (engine.done(ChainWork(2, ("roll",), PARTITIONS + at, ())).made,)
@@ -37,7 +38,7 @@ def test_a_worker_is_given_the_completions_that_the_mesh_draws(tmp_path: Path, m
 
 def test_a_sample_has_as_many_bytes_as_its_profile_says() -> None:
     profile = load("vlm-7b")
-    made = Device(Share(profile.name, work=1, steps=1, node=0, count=1)).samples(2)
+    made = Device(Share(profile, work=1, steps=1, node=0, count=1)).samples(2)
     assert made.nbytes == 2 * profile.sample_bytes
 
 
@@ -81,6 +82,6 @@ def test_a_controller_that_takes_too_long_is_told_and_passed_over(monkeypatch: p
 
 def test_work_that_does_not_divide_is_told_and_passed_over() -> None:
     """Workers are all alike; nobody takes a share and a half."""
-    assert baselines.on_a_cluster("ray-batches", load("siirl-table1"), 3, 4, 2) == (
+    assert baselines.on_a_cluster(Setting("ray-batches", "siirl-table1", 3, 4, 2)) == (
         "the work of 4 nodes is not shared evenly by 3"
     )
