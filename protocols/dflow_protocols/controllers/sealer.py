@@ -91,14 +91,20 @@ class Sealer:
 
     def back_up(self, view: StepView, out: list[Action]) -> None:
         """Be the second holder of records that have only one: the first replica that has not made them is. Of a
-        partition that is said once, when of all that was asked for nothing is on its way any more: at each word all
-        replicas look at the step again."""
+        partition that is known once, when of all that was asked for nothing is on its way any more, and said with the
+        next word of the step, or at once when all its partitions are over: at each word all replicas look at the step
+        again, and nothing can be sealed before."""
         patience, thin = view.step.patience, view.progress.thin
         patience.follow_all(view.now, Wait.BACK_UP, thin)
         replicas = view.replicas if thin else ()
-        if self._state.me not in replicas:
-            return
-        for part in tuple(thin):
+        if self._state.me in replicas:
+            self._copy(view, replicas, out)
+        if all(view.is_over(chain) for chain in sealed_chains(view, MANIFEST)):
+            self._outbox.tell_copied(view, out)
+
+    def _copy(self, view: StepView, replicas: tuple[NodeId, ...], out: list[Action]) -> None:
+        patience = view.step.patience
+        for part in tuple(view.progress.thin):
             late = patience.lasts(view.now, Wait.BACK_UP, part) > view.suspicion_s
             records = view.step.by_part[part].values()
             if not late and any(view.holdings.is_coming(ref) for record in records for ref in record.shards):
@@ -109,7 +115,7 @@ class Sealer:
             if here and not any(view.holdings.is_coming(ref) for ref in rest):
                 for record in here:
                     view.step.add(record, own=True)
-                self._outbox.put_names(view, here, out)
+                self._outbox.copied(view, here)
 
     def _backs_up(self, view: StepView, record: Record, replicas: tuple[NodeId, ...], late: bool) -> bool:
         """Whether it is for this node to hold what a record names, too."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..events import Action, Send
-from ..names import NodeId, Slice, TaskKey
+from ..names import NodeId, RecordId, Slice, TaskKey
 from ..steps.view import StepView
 from ..wire.books import Holding
 from ..wire.steps import BucketPut, ClaimPut, Held, Record, RecordPut, RecordsHeld, Roster, Seal, SealPut
@@ -33,6 +33,7 @@ class Outbox:
 
     def __init__(self, state: RunState) -> None:
         self._state = state
+        self._copied: dict[int, list[RecordId]] = {}  # by step, what this node became the second to hold, yet to be told
 
     def tell(self, nodes: Iterable[NodeId], message: Any, out: list[Action]) -> None:
         """To each of these once, in this order, but not to itself."""
@@ -66,11 +67,19 @@ class Outbox:
         put = RecordPut(self._state.id, tuple(records))
         self.tell([*view.replicas, *sorted(owners)], put, out)
         self.tell([node for node in readers if node in view.living and node not in view.replicas], put, out)
+        self.tell_copied(view, out)
 
-    def put_names(self, view: StepView, records: list[Record], out: list[Action]) -> None:
-        """That this node has the outputs of these, too, to the step's replicas: who lacks one asks for it."""
-        names = tuple(record.id for record in records)
-        self.tell(view.replicas, RecordsHeld(self._state.id, view.step.number, "", names), out)
+    def copied(self, view: StepView, records: list[Record]) -> None:
+        """This node has the outputs of these, too. Nobody acts on that while partitions are being done, so it waits for
+        the next word of the step."""
+        self._copied = {step: names for step, names in self._copied.items() if step >= self._state.freed_before}
+        self._copied.setdefault(view.step.number, []).extend(record.id for record in records)
+
+    def tell_copied(self, view: StepView, out: list[Action]) -> None:
+        """What it has, too, to the step's replicas: who lacks one of these asks for it."""
+        names = self._copied.pop(view.step.number, ())
+        if names:
+            self.tell(view.replicas, RecordsHeld(self._state.id, view.step.number, "", tuple(names)), out)
 
     def tell_books(self, view: StepView, records: list[Record], out: list[Action]) -> None:
         """What these books have of a step, to all who keep none of it."""

@@ -56,6 +56,9 @@ class AntiEntropy:
         """Say again what others may not have heard, and ask for what this node may not have heard. False where it is
         not yet time for that."""
         state, header, patience_s = self._state, self._state.position, REFRESH * mesh.suspicion_s
+        if state.is_active and header is not None:  # before whoever made it could be found to be dead
+            for each in state.views(now, mesh, header):
+                self._outbox.tell_copied(each, out)
         if not state.is_active or (now - state.refreshed_at < patience_s and not at_once):
             return False
         waited = state.advanced_at <= state.refreshed_at

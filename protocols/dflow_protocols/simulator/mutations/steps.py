@@ -99,6 +99,14 @@ STEPS = (
     Mutation("a_record_counts_without_holders", "2", "steps.view:StepView.counts", gives(True)),
     Mutation("one_holder_is_sealed_at_once", "3", "steps.sealing:has_copies", gives(True)),
     Mutation("no_back_up_copy", "3", "controllers.sealer:Sealer.back_up", gives(None)),
+    Mutation(
+        "nobody_hears_of_a_back_up_copy",
+        "3b",
+        "run_state.outbox:Outbox.tell_copied",
+        gives(None),
+        unseen="the digest of what a node holds tells the same a little later; "
+        "`tests/unit/protocols/controllers/test_sealer.py:test_the_second_holder_waits_no_longer_when_all_partitions_are_over`",
+    ),
     Mutation("settled_before_a_replica_has_it", "4", "steps.sealing:is_kept", gives(True)),
     Mutation(
         "no_seal_is_carried",

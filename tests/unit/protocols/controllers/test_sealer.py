@@ -56,6 +56,13 @@ def named(run: ARun) -> set[str]:
     return {name for message in told for name in message.records}
 
 
+def finish_rest(run: ARun, partition: int) -> None:
+    """All other partitions have their two holders."""
+    for other in range(TOY_PARTITIONS):
+        if other != partition:
+            learn(run.view(), *finished_partition(other), holders=(2, 3))
+
+
 def copied_here() -> set[int]:
     """The partitions of which this node is the first to be a second holder."""
     fetched = {}
@@ -114,12 +121,15 @@ def test_a_replica_becomes_the_second_holder_of_what_has_one() -> None:
         run.state.holdings.keep(ref)
     run.out.clear()
     at_node.back_up(run.view(3 * SUSPICION_S), run.out)
+    run.outbox.tell_copied(run.view(), run.out)
     assert named(run) == {first.id}
 
 
 def test_what_a_partition_made_gets_its_second_holder_at_once_and_that_is_said_once() -> None:
     """At each word all replicas look at the step again: a chain of three stages would cost them three looks each."""
-    run, at_node, records = backing_up(min(copied_here()))
+    partition = min(copied_here())
+    run, at_node, records = backing_up(partition)
+    finish_rest(run, partition)
     fetched = refs_of(*records)
     assert backed_up(run, at_node) == fetched
     for ref in fetched:
@@ -131,6 +141,32 @@ def test_what_a_partition_made_gets_its_second_holder_at_once_and_that_is_said_o
     }
 
 
+def test_while_partitions_are_done_the_second_holder_waits_for_the_next_word() -> None:
+    """Nothing can be sealed before all are over, and each word of its own wakes a node."""
+    partition = min(copied_here())
+    run, at_node, records = backing_up(partition)
+    backed_up(run, at_node)
+    for ref in refs_of(*records):
+        run.state.holdings.fetched(0.0, ref.id, (0, 1))
+    at_node.back_up(run.view(), run.out)
+    assert run.told(RecordsHeld) == []
+    run.outbox.put_records(run.view(), list(finished_partition(min({0, 1} - {partition}))), run.out)
+    assert named(run) == {record.id for record in records}
+
+
+def test_the_second_holder_waits_no_longer_when_all_partitions_are_over() -> None:
+    """Then it is all that the manifest waits for."""
+    partition = min(copied_here())
+    run, at_node, records = backing_up(partition)
+    backed_up(run, at_node)
+    for ref in refs_of(*records):
+        run.state.holdings.fetched(0.0, ref.id, (0, 1))
+    at_node.back_up(run.view(), run.out)
+    finish_rest(run, partition)
+    at_node.back_up(run.view(), run.out)
+    assert named(run) == {record.id for record in records}
+
+
 def test_an_output_that_nobody_gives_does_not_keep_the_others_from_being_told() -> None:
     """They have two holders. That the last one is tried again a little later is no reason to doubt it."""
     run, at_node, (*others, last) = backing_up(min(copied_here()))
@@ -140,6 +176,7 @@ def test_an_output_that_nobody_gives_does_not_keep_the_others_from_being_told() 
     for ref in refs_of(last):
         run.state.holdings.failed(0.0, ref.id, (0, 1), [], run.out)
     at_node.back_up(run.view(), run.out)
+    run.outbox.tell_copied(run.view(), run.out)
     assert named(run) == {record.id for record in others}
 
 

@@ -386,6 +386,17 @@ def test_records_that_a_replica_has_are_not_sent_again_and_those_that_it_lacks_a
     assert asked(replace(said, digest=digest_of(ids[:1]))) == [], "one that it gave up is told of no more"
 
 
+def test_what_a_node_is_the_second_to_hold_is_said_before_its_maker_could_be_found_dead(midway: Midway) -> None:
+    """Word of that waits while partitions are done; to who hears of the death first they would be lost, and due."""
+    run, there = midway.node.runs[midway.run], midway.node._mesh(midway.now)
+    run.refresh(midway.now, there, at_once=True)
+    position, record = run.state.position, finished_partition(0)[0]
+    assert position is not None
+    run.outbox.copied(run.state.view(midway.now, there, position), [record])
+    said = [action.message for action in run.refresh(midway.now, there) if isinstance(action, Send)]
+    assert RecordsHeld(midway.run, 0, "", (record.id,)) in said
+
+
 def test_what_a_node_made_is_named_to_who_asks_and_sent_to_who_lacks_it(midway: Midway) -> None:
     """Said again by a digest alone, while a step waits."""
     run = midway.node.runs[midway.run]
@@ -393,7 +404,7 @@ def test_what_a_node_made_is_named_to_who_asks_and_sent_to_who_lacks_it(midway: 
     again = run.refresh(midway.now, midway.node._mesh(midway.now), at_once=True)
     said = [action.message for action in again if isinstance(action, Send) and action.to == midway.peer]
     assert not any(isinstance(message, RecordPut) for message in said)
-    (held,) = [message for message in said if isinstance(message, RecordsHeld)]
+    (held,) = [message for message in said if isinstance(message, RecordsHeld) and message.digest]
     own = tuple(run.state.step(0).mine)
     assert held == RecordsHeld(midway.run, 0, digest_of(own), ())
     assert Send(midway.peer, replace(held, records=own)) in midway.tell(RecordsAsk(midway.run, 0, ()))
