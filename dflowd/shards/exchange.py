@@ -17,7 +17,7 @@ from typing import TypeAlias
 from blake3 import blake3
 
 from dflow_protocols.events import Fetch, FetchAdvanced, Fetched, FetchFailed, Report, Tick
-from dflow_protocols.names import NodeId, RunId, ShardId, chunk_count
+from dflow_protocols.names import NodeId, RunId, ShardId, chunk_count, hash_shard
 from dflow_protocols.shards.space import Priority
 from dflow_protocols.shards.transfer import (
     BytesCame,
@@ -148,12 +148,25 @@ class Exchange:
             self._host.loop.call_soon(self._post, FetchFailed(run, shard, first, end, (), ()))
             return
         wanted = chunk_mask(first, end)
-        if present & wanted == wanted:
+        if present & wanted == wanted or self._take_along(asked):
             self._host.loop.call_soon(self._post, Fetched(run, shard, first, end))
             return
         is_copy = asked.product is Product.STATE and (first, end) == (0, chunk_count(asked.ref.nbytes))
         event = Wanted(run, asked.ref, first, end, asked.holders, present, self._store.hashes(shard), is_copy)
         self._lane.call(partial(self._handle, event))
+
+    def _take_along(self, asked: Fetch) -> bool:
+        """Keep what came along with word of a shard, if these are its bytes: then nobody need be asked for them."""
+        shard, hashes = hash_shard(asked.came) if asked.came else (None, ())
+        place = self._store.landing(asked.ref.id, 0) if shard == asked.ref.id else None
+        if place is None:
+            return False
+        fits = len(place) == len(asked.came)  # who spoke of the shard may have belied its length
+        if fits:
+            place[:] = asked.came
+            self._store.set_hashes(asked.ref.id, hashes)
+        place.release()
+        return self._store.landed(asked.ref.id, 0, fits)
 
     def drop(self, run: RunId, shards: Sequence[ShardId]) -> None:
         """Free these for `run`, and give up fetching them unless it asks again in this turn of the loop."""

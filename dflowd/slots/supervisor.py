@@ -13,6 +13,7 @@ others are stopped. Where it was a pass for several, all of them are stopped, an
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +24,7 @@ import zmq
 
 from dflow_protocols.events import Began, Broke, Finished, Reached, Report, SlotsChanged, Start
 from dflow_protocols.names import RunId, ShardId, TaskKey
-from dflow_protocols.work import ChainWork, Failed, Work
+from dflow_protocols.work import ChainWork, Done, Failed, Work, is_short
 
 from ..process.host import Host
 from ..shards.room import Room
@@ -331,9 +332,19 @@ class Supervisor:
             self._store.made(call.asked.run, made)
             self._untold[call.id] = (call.asked.run, made)
             self._made_lately = (call.asked.task if call.is_chain else None, call.made_in)
+            if isinstance(end, Finished):
+                end = replace(end, done=self._with_short(call, end.done, made))
         slot.end(call, message.done)
         self._follow(slot)
         self._end([(call, end)])
+
+    def _with_short(self, call: OpenCall, done: Done, made: list[ShardId]) -> Done:
+        """What a call gave, with the bytes that go along with its records."""
+        if not is_short(call.asked.work, [ref for each in done.made for _, ref in each.outputs]):
+            return done
+        with contextlib.suppress(OSError):  # on a disk that fails
+            return replace(done, short=tuple((shard, bytes(self._store.view(shard, 0, 1))) for shard in made))
+        return done
 
     def _break(self, slot: Slot, call: OpenCall, message: Broke) -> None:
         slot.end(call)

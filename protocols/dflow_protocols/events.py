@@ -351,7 +351,7 @@ class Fetch:
     """Bring chunks [first, end) of a shard here, from any of the holders. Answered by Fetched or FetchFailed.
 
     `step`: what it is needed for; space is granted to the oldest step first. `product`: what of it; the state of a
-    version may not give way to anything.
+    version may not give way to anything. `came`: its bytes, as a member said: if they are, no holder is asked.
     """
 
     run: RunId
@@ -361,6 +361,7 @@ class Fetch:
     holders: tuple[NodeId, ...]
     step: int = 0
     product: Product = Product.OUTPUT
+    came: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

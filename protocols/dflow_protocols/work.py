@@ -7,12 +7,13 @@ the local store when the work starts, so a work never waits for the network.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Any, Literal, TypeAlias, assert_never
 
 from .metrics import Whitening
-from .names import Block, Coefficients, RunId, ShardRef, VersionId, chunk_count
+from .names import Block, Coefficients, RunId, ShardId, ShardRef, VersionId, chunk_count
 from .pipeline.spec import Pipeline
 from .ranges import RANGE_BYTES, Piece, State
 from .wire.steps import Header
@@ -266,6 +267,16 @@ class Done:
     made: tuple[Made, ...]
     samples: tuple[dict[str, Any], ...] = ()  # a few {prompt, completion, reward} for people to read
     detail: str = ""
+    short: tuple[tuple[ShardId, bytes], ...] = ()  # bytes of what it made, where that is little: `is_short`
+
+
+MOST_SHORT_BYTES = 1 << 14  # of a partition's outputs that go along with their records: a millisecond of a slow link,
+# where to ask for them costs both ends that much of a processor
+
+
+def is_short(work: Work, made: Collection[ShardRef]) -> bool:
+    """Whether all that a work on a partition made is so little that it goes along with its records."""
+    return isinstance(work, ChainWork) and sum(ref.nbytes for ref in made) <= MOST_SHORT_BYTES
 
 
 FailureKind: TypeAlias = Literal[

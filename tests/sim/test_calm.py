@@ -232,3 +232,14 @@ def test_who_stands_still_says_so_once() -> None:
     world.run(60.0)
     assert told.at
     assert max(told.at) - min(told.at) < 5.0
+
+
+@pytest.mark.parametrize("come_along", [True, False])
+def test_short_outputs_come_along_with_their_records(come_along: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask for some KB costs both ends more than to send them with what is said of them anyhow."""
+    monkeypatch.setattr("dflow_protocols.work.MOST_SHORT_BYTES", CHUNK_BYTES if come_along else 0)
+    world, run = mesh(2)
+    assert finish(world, run, ENDS_S) == undisturbed_weights()
+    lanes = [host.process.bulk for host in world.hosts if host.process is not None]
+    asked_for = [shard for lane in lanes for shard in lane.fetched_bytes]
+    assert any(isinstance(world.ledger[shard], PartitionOutput) for shard in asked_for) != come_along

@@ -6,8 +6,7 @@ Which seal counts and when one is due are rules of the step (steps/sealing.py); 
 from __future__ import annotations
 
 from ..events import Action
-from ..names import MANIFEST, NodeId, SealId, SealKind
-from ..rendezvous import ranked
+from ..names import MANIFEST, SealId, SealKind
 from ..run_state.outbox import Outbox, is_few
 from ..run_state.run_state import MeshView, RunState
 from ..steps.batch import Batch, make_batch
@@ -98,18 +97,18 @@ class Sealer:
         patience.follow_all(view.now, Wait.BACK_UP, thin)
         replicas = view.replicas if thin else ()
         if self._state.me in replicas:
-            self._copy(view, replicas, out)
+            self._copy(view, out)
         if all(view.is_over(chain) for chain in sealed_chains(view, MANIFEST)):
             self._outbox.tell_copied(view, out)
 
-    def _copy(self, view: StepView, replicas: tuple[NodeId, ...], out: list[Action]) -> None:
+    def _copy(self, view: StepView, out: list[Action]) -> None:
         patience = view.step.patience
         for part in tuple(view.progress.thin):
             late = patience.lasts(view.now, Wait.BACK_UP, part) > view.suspicion_s
             records = view.step.by_part[part].values()
             if not late and any(view.holdings.is_coming(ref) for record in records for ref in record.shards):
                 continue  # what is asked for is looked at again when it is here
-            wanted = [record for record in records if self._backs_up(view, record, replicas, late)]
+            wanted = [record for record in records if self._backs_up(view, record, late)]
             here = [record for record in wanted if self._fetch(view, record, out)]
             rest = [ref for record in wanted if record not in here for ref in record.shards]
             if here and not any(view.holdings.is_coming(ref) for ref in rest):
@@ -117,15 +116,14 @@ class Sealer:
                     view.step.add(record, own=True)
                 self._outbox.copied(view, here)
 
-    def _backs_up(self, view: StepView, record: Record, replicas: tuple[NodeId, ...], late: bool) -> bool:
+    def _backs_up(self, view: StepView, record: Record, late: bool) -> bool:
         """Whether it is for this node to hold what a record names, too."""
         me = self._state.me
         held = [set(view.holdings.live_holders(ref.id, view.living)) - {me} for ref in record.shards]
         is_enough = all(len(holders) >= view.copies for holders in held)
         if record.id in view.step.mine or is_enough or any(not holders for holders in held):
             return False
-        of_part = f"{view.run}/{view.step.number}/{record.task.part}"  # so all its records have the same second holder
-        order = sorted(ranked(of_part, replicas), key=view.behind.__contains__)  # whose link is full of a version last
+        order = view.back_up_order(record.task.part)
         spare = [node for node in order if any(node not in h for h in held)]
         return late or not spare or spare[0] == me
 

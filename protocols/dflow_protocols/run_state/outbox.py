@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 from ..events import Action, Send
-from ..names import NodeId, RecordId, Slice, TaskKey
+from ..names import NodeId, RecordId, ShardId, Slice, TaskKey
 from ..steps.view import StepView
 from ..wire.books import Holding
-from ..wire.steps import BucketPut, ClaimPut, Held, Record, RecordPut, RecordsHeld, Roster, Seal, SealPut
+from ..wire.steps import BucketPut, ClaimPut, Held, OutputsPut, Record, RecordPut, RecordsHeld, Roster, Seal, SealPut
 from . import status as runs
 from .long_seals import RECORDS_A_MESSAGE, parted
 from .run_state import MeshView, RunState
@@ -33,7 +33,7 @@ class Outbox:
 
     def __init__(self, state: RunState) -> None:
         self._state = state
-        self._copied: dict[int, list[RecordId]] = {}  # by step, what this node became the second to hold, yet to be told
+        self._copied: dict[int, list[RecordId]] = {}  # by step, what it is the second to hold, untold
 
     def tell(self, nodes: Iterable[NodeId], message: Any, out: list[Action]) -> None:
         """To each of these once, in this order, but not to itself."""
@@ -61,10 +61,14 @@ class Outbox:
         out: list[Action],
         owners: Iterable[NodeId] = (),
         readers: Iterable[NodeId] = (),
+        short: tuple[tuple[ShardId, bytes], ...] = (),
     ) -> None:
         """To the step's replicas. `owners`: whom the work was stolen from; `readers`: who sums or applies what it
-        made."""
+        made; `short`: bytes of that, which go along to who is to be the second to hold it."""
         put = RecordPut(self._state.id, tuple(records))
+        if short:
+            others = [node for node in view.back_up_order(records[0].task.part) if node != self._state.me]
+            self.tell(others[:1], OutputsPut(self._state.id, short), out)
         self.tell([*view.replicas, *sorted(owners)], put, out)
         self.tell([node for node in readers if node in view.living and node not in view.replicas], put, out)
         self.tell_copied(view, out)

@@ -31,6 +31,7 @@ from ..wire.steps import (
     HeaderPut,
     Keep,
     Kept,
+    OutputsPut,
     Record,
     RecordPut,
     RecordsAsk,
@@ -101,6 +102,8 @@ class Inbox:
                     self._learn(record, (source,), frozenset((source,)))
                 for number in sorted({record.task.step for record in records} & run.steps.keys()):
                     run.steps[number].learn_own(source, [record.id for record in records])
+            case OutputsPut(outputs=outputs):
+                run.holdings.come_along(outputs)
             case RecordsHeld() if self._state.is_near(message.step):
                 self._anti_entropy.compare(source, message, out)
             case StealAsk():

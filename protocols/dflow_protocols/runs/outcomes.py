@@ -121,7 +121,7 @@ class Outcomes:
         for record in records:
             view.step.add(record, own=True)
         readers = view.trainers if isinstance(work, SliceWork) else ()
-        self._outbox.put_records(view, records, out, state.loans.owners([call.unit]), readers)
+        self._outbox.put_records(view, records, out, state.loans.owners([call.unit]), readers, done.short)
 
     def broke(self, now: float, mesh: MeshView, number: int, failed: Failed, out: list[Action]) -> None:
         """A work of this run gave nothing."""

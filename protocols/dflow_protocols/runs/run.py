@@ -294,6 +294,7 @@ class Run:
             self._reconcile(now, mesh, free, out)
             if self.is_active:
                 self.alarm.reconcile(now, mesh, free, out)
+        self.state.holdings.end_turn()
         return out
 
     @contextmanager

@@ -45,6 +45,7 @@ class Holdings:
     routes: Mapping[NodeId, NodeId] = field(default_factory=dict)  # members that cannot be fetched from -> a relay
     near: dict[tuple[ShardId, Range], set[NodeId]] = field(default_factory=dict)  # who brought what for this node
     asks: dict[tuple[ShardId, Range], int] = field(default_factory=dict)  # of relays, for what none has brought yet
+    came: dict[ShardId, bytes] = field(default_factory=dict)  # what came along with records in this turn
     tried: dict[tuple[ShardId, Range], NodeId] = field(default_factory=dict)  # who was silent, and alone is asked again
 
     def work_on(self, step: int) -> None:
@@ -86,6 +87,14 @@ class Holdings:
                 if node not in known:
                     known.add(node)
                     self.changed.note(shard)
+
+    def come_along(self, outputs: Iterable[tuple[ShardId, bytes]]) -> None:
+        """A member that tells of these says what their bytes are: there until this turn ends."""
+        self.came.update(outputs)
+
+    def end_turn(self) -> None:
+        """What came and is not wanted is forgotten."""
+        self.came.clear()
 
     def has_said(self, node: NodeId, shards: Iterable[ShardId]) -> bool:
         """Whether another node says to hold all of these, and was not found to lack one since."""
@@ -152,7 +161,8 @@ class Holdings:
             if len(near) == 1 and near <= self.distrusted.keys():
                 self.tried[key] = next(iter(near))
             order = ranked(f"{ref.id}/{self.me}", tuple(sorted(near)))  # readers of one shard spread over its holders
-            out.append(Fetch(self.run, ref, *chunks, order, max(self.step, step), product))
+            came = self.came.pop(ref.id, b"")
+            out.append(Fetch(self.run, ref, *chunks, order, max(self.step, step), product, came))
         elif known:
             order, asks = ranked(f"{ref.id}/{self.me}", tuple(sorted(known))), self.asks.get(key, 0)
             holder = order[asks // BRING_ASKS % len(order)]

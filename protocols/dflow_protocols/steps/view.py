@@ -14,7 +14,7 @@ from ..claiming.ability import Ability, Offers
 from ..claiming.deal import Slots, deal, homes
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
-from ..names import MANIFEST, Block, Coefficients, NodeId, Partition, SealId, Slice, TaskKey, VersionId
+from ..names import MANIFEST, Block, Coefficients, NodeId, Part, Partition, SealId, Slice, TaskKey, VersionId
 from ..pipeline.plan import Chain, StepPlan, Training
 from ..ranges import State, in_order, shards_of
 from ..rendezvous import ranked
@@ -193,6 +193,12 @@ class StepView:
     def replicas(self) -> tuple[NodeId, ...]:
         """Who keeps the step's records and seals: the first three of the succession, so the sealer is one of them."""
         return self.succession[:3]
+
+    def back_up_order(self, part: Part) -> tuple[NodeId, ...]:
+        """The replicas as they become holders of what a partition made: the first of those that did not make it. All
+        that it made has the same second holder."""
+        order = ranked(f"{self.run}/{self.step.number}/{part}", self.replicas)
+        return tuple(sorted(order, key=self.behind.__contains__))  # whose link is full of a version last
 
     def able(self, stages: Collection[str]) -> frozenset[NodeId]:
         """Members on duty that can run these stages."""

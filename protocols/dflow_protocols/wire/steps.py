@@ -242,6 +242,14 @@ class RecordPut:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputsPut:
+    """Bytes of short outputs whose records the sender puts, to who is to be their second holder."""
+
+    run: RunId
+    outputs: tuple[tuple[ShardId, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RecordsHeld:
     """The sender made these records of the step and holds their outputs. Said again and again by `digest` alone, of
     all their ids; these are named to who asked for them. Those that it is the second to hold are named without it."""
@@ -466,6 +474,7 @@ class Brought:
 RunMessage: TypeAlias = RunPut | RunAck | RunGet | RunStates
 StepMessage: TypeAlias = (
     RecordPut
+    | OutputsPut
     | RecordsHeld
     | RecordsAsk
     | ClaimPut

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ...events import Fetch, FetchAdvanced, Fetched, FetchFailed
 from ...names import CHUNK_BYTES, NodeId, RunId, ShardId
 from .network import Lanes
+from .provenance import bytes_of
 from .schedule import Life
 from .store import Store
 
@@ -64,7 +65,8 @@ class BulkLane:
         if not self._grant(asked):
             self._life.tell(FetchFailed(asked.run, asked.ref.id, asked.first, asked.end, (), ()))
             return
-        transfer = Transfer(asked, asked.first, list(asked.holders))
+        is_here = asked.came == bytes_of(asked.ref)
+        transfer = Transfer(asked, asked.end if is_here else asked.first, list(asked.holders))
         self._transfers.append(transfer)
         self._go_on(transfer)
 

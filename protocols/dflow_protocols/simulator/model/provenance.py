@@ -22,6 +22,11 @@ from ...work import Groups
 PARAMETER_BYTES = 3 * CHUNK_BYTES - 4096  # three chunks, the last one ragged: slices of one and of two chunks
 
 
+def bytes_of(ref: ShardRef) -> bytes:
+    """What stands for the bytes of a pretended shard where they travel in a message."""
+    return ref.id.encode()
+
+
 @dataclass(frozen=True)
 class PartitionOutput:
     """One output of one stage of a partition. `inputs`: all that was made before in its chain of this partition."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ...events import Began, Broke, Finished, Reached, SlotsChanged, Start
@@ -20,10 +20,12 @@ from ...work import (
     at_once,
     inputs_of,
     is_host_work,
+    is_short,
     made_by,
 )
 from .disk import Disk
 from .health import Health
+from .provenance import bytes_of
 from .schedule import Life
 from .store import Store
 from .work import Engines
@@ -198,7 +200,8 @@ class Slots:
         if isinstance(start.work, SaveWork):
             self._save(start.work)
         self._made[start.call] = self._store.put_made(start.run, made)
-        return Finished(start.call, done)
+        short = tuple((ref.id, bytes_of(ref)) for ref in made) if is_short(start.work, made) else ()
+        return Finished(start.call, replace(done, short=short))
 
     def _save(self, work: SaveWork) -> None:
         pipeline = self._site.engines[work.run].pipeline

@@ -30,6 +30,13 @@ SHARDS = (
         unseen="who began a new life says that it lacks the shard; `tests/unit/protocols/shards/test_step_holdings.py`",
     ),
     Mutation(
+        "what_comes_along_is_asked_for",
+        "3c",
+        "shards.holdings:Holdings.come_along",
+        gives(None),
+        unseen="it costs messages alone; `tests/sim/test_calm.py:test_short_outputs_come_along_with_their_records`",
+    ),
+    Mutation(
         "what_ends_a_step_has_no_precedence",
         "20",
         "shards.space:Priority.__gt__",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 
 import pytest
 import zmq
 
-from dflow_protocols.events import FetchAdvanced, Fetched, FetchFailed
+from dflow_protocols.events import Fetch, FetchAdvanced, Fetched, FetchFailed
 from dflow_protocols.names import CHUNK_BYTES, NodeId, ShardRef, hash_shard
 from dflow_protocols.wire.bulk import SessionOffer
 from tests.unit.dflowd.shards.peers import OTHER, RUN, Neighbours, Peer
@@ -33,6 +34,22 @@ async def test_a_shard_of_any_length_arrives_as_it_was_made(neighbours: Neighbou
         assert a.data(ref) == data
         assert a.store.has(ref.id)
     assert any(isinstance(event, FetchAdvanced) for event in a.events)
+
+
+@pytest.mark.parametrize("falsify", [bytes, lambda data: data[:-1] + b"?", lambda data: data + b"?"])
+async def test_what_came_along_is_kept_if_it_is_what_was_named_and_else_asked_for(
+    neighbours: Neighbours, falsify: Callable[[bytes], bytes]
+) -> None:
+    """Who sent it may have erred or lied; who trusts its name need not care."""
+    a, b = neighbours.several(2)
+    data = b"outputs of a partition"
+    ref = b.put(data)
+    a.exchange.fetch(Fetch(RUN, ref, 0, 1, (b.id,), came=falsify(data)))
+    await until(lambda: a.ends(ref.id))
+    assert a.ends(ref.id) == [Fetched(RUN, ref.id, 0, 1)]
+    assert a.data(ref) == data
+    assert (bytes_received(a) == 0) == (falsify(data) == data)
+    assert isinstance(await neighbours.open().fetched(ref, a), Fetched), "it is served like any other"
 
 
 async def test_what_was_fetched_is_served_on(neighbours: Neighbours) -> None:

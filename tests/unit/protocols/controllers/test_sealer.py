@@ -5,9 +5,9 @@ from __future__ import annotations
 from dflow_protocols.controllers.rosters import Rosters
 from dflow_protocols.controllers.sealer import Sealer
 from dflow_protocols.events import Fetch
-from dflow_protocols.names import MANIFEST, UPDATE, ShardRef
+from dflow_protocols.names import MANIFEST, UPDATE, ShardId, ShardRef
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
-from dflow_protocols.wire.steps import Record, RecordsHeld, SealPut
+from dflow_protocols.wire.steps import OutputsPut, Record, RecordsHeld, SealPut
 from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, finished_partition, learn, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
@@ -139,6 +139,29 @@ def test_what_a_partition_made_gets_its_second_holder_at_once_and_that_is_said_o
     assert {message for _, message in run.told(RecordsHeld)} == {
         RecordsHeld(RUN, 0, "", tuple(record.id for record in records))
     }
+
+
+def test_what_came_along_is_good_for_one_turn() -> None:
+    """A member may send what nobody wants, and would fill the memory of who kept it."""
+    partition = min(copied_here())
+    run, at_node, records = backing_up(partition)
+    first, *others = refs_of(*records)
+    run.state.holdings.come_along([(first.id, b"bytes"), (ShardId("0" * 64), b"of nothing")])
+    at_node.back_up(run.view(), run.out)
+    came = {action.ref: action.came for action in run.out if isinstance(action, Fetch)}
+    assert came == {first: b"bytes", **dict.fromkeys(others, b"")}
+    run.state.holdings.end_turn()
+    assert run.state.holdings.came == {}
+
+
+def test_bytes_go_along_to_who_is_to_be_the_second_holder_alone() -> None:
+    """The third replica keeps records, and no copy."""
+    run, records = ARun(), list(finished_partition(0))
+    short = tuple((ref.id, b"bytes") for ref in refs_of(*records))
+    run.outbox.put_records(run.view(), records, run.out, short=short)
+    order = run.view().back_up_order(records[0].task.part)
+    second = next(node for node in order if node != run.state.me)
+    assert run.told(OutputsPut) == [(second, OutputsPut(RUN, short))]
 
 
 def test_while_partitions_are_done_the_second_holder_waits_for_the_next_word() -> None:
