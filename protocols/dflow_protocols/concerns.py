@@ -138,6 +138,12 @@ RUNS: Final[dict[str, Concern]] = {
         ("run", "stage"),
         ("operator.resumed", "run.ended"),
     ),
+    "update.withdrawn": Concern(
+        "its updates fail, so it copies versions from other daemons until step {until}: {error}",
+        "mend what the error names on this host; it tries again by itself, at once when the daemon is restarted",
+        ("run",),
+        ("update.resumed", "run.ended"),
+    ),
     "step.short": Concern(
         "step {step} has {kept} of {until} groups after {rounds} rounds, and trains on these",
         "lower `until` or raise `max` of its `rounds`, or look why so few groups are kept",

@@ -195,6 +195,13 @@ RUNS: Final[dict[str, ReportKind]] = {
     "update.skipped": ReportKind(
         "warning", "a gradient was no number: this version has the weights of the last", ("run", "step", "stage")
     ),
+    "update.withdrawn": ReportKind(
+        "warning",
+        "version after version could not be made here: those before step `until` are copied from who makes them, then "
+        "it tries again",
+        ("run", "step", "until", "error"),
+    ),
+    "update.resumed": ReportKind("info", "this node makes its versions itself again", ("run",)),
     "reward.failed": ReportKind(
         "warning",
         "answers of a partition got no score of their own, and the stage's `on_error` says what that costs them; the "

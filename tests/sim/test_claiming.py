@@ -7,6 +7,7 @@ from functools import cache
 
 import pytest
 
+from dflow_protocols.events import Action, Start
 from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
 from dflow_protocols.run_state.status import FAILED, FINISHED, outcome
@@ -14,9 +15,11 @@ from dflow_protocols.simulator.drawn import swarm
 from dflow_protocols.simulator.faults import Crash, Cut, Fault, Handicap, Join, Pause, Poison, Trigger, sends
 from dflow_protocols.simulator.goals import ended, finish, node, state_at
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
-from dflow_protocols.simulator.toy import two_steps
+from dflow_protocols.simulator.toy import two_steps, with_sizes
 from dflow_protocols.simulator.world import World
+from dflow_protocols.versions.own_updates import COPIED, LEAVE_AFTER
 from dflow_protocols.wire.steps import ClaimPut, FailurePut, RecordPut, StealAsk, StealGrant, StealRefuse
+from dflow_protocols.work import ApplyWork
 from tests.support.simulated import ENDS_S, NOISES, mesh
 
 WIDE = two_steps(partitions=12, leaves=8)
@@ -107,6 +110,37 @@ def test_a_machine_that_fails_to_apply_copies_what_others_made(monkeypatch: pyte
     world.at(world.now, Handicap("broken", 2))
     world.expect(ENDS_S, lambda: step_of(world, run, 0) == 1, "the others make the next version")
     world.expect(15.0, lambda: step_of(world, run, 2) == 1, "who fails at it holds it soon")
+
+
+def test_whose_updates_always_fail_leaves_them_to_others() -> None:
+    """Each try costs an engine and a suspicion time. It copies a number of versions, each as soon as it is there, and
+    tries again, so that a host that was mended is of use again."""
+    world, run = mesh(3, pipeline=with_sizes(two_steps(), 2 + LEAVE_AFTER + COPIED, 3, 2))
+    tried: list[int] = []
+    world.expect(ENDS_S, lambda: step_of(world, run, 2) == 0, "the run begins")
+    world.at(world.now, Handicap("broken", 2))
+
+    def note(who: int, performed: int, action: Action) -> bool:
+        if who == 2 and isinstance(action, Start) and isinstance(action.work, ApplyWork):
+            tried.append(action.work.step)
+        return False
+
+    world.when(note, Crash(2))
+    world.expect(ENDS_S, ended(world, run), "the others finish the run")
+    assert len(set(tried)) == LEAVE_AFTER + 1
+    first, _, last = sorted(set(tried))
+    assert last - first == LEAVE_AFTER + COPIED
+    told = [report.fields["until"] for _, report in world.reports if report.name == "update.withdrawn"]
+    assert told[0] == last + 1, "it is said from which version on it tries again"
+
+
+def test_where_all_updates_fail_somebody_tries_again() -> None:
+    """Each would wait for the others to make the next version: a fault that all had for a while must not last."""
+    world, run = mesh(2, pipeline=with_sizes(two_steps(), 8, 2, 2))
+    world.expect(ENDS_S, lambda: step_of(world, run, 0) == 1, "the run begins")
+    for index in (0, 1):
+        node(world.hosts[index]).runs[run].state.own_updates.left_before = 100
+    finish(world, run, ENDS_S)
 
 
 def step_of(world: World, run: RunId, index: int) -> int | None:

@@ -34,6 +34,8 @@ TOLD = frozenset(
         "task.skipped",
         "operator.withdrawn",
         "operator.resumed",
+        "update.withdrawn",
+        "update.resumed",
         "checkpoint.loaded",
         "checkpoint.refused",
         "run.set_back",

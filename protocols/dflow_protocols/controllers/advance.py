@@ -20,6 +20,7 @@ from ..run_state.run_state import Call, MeshView, RunState
 from ..steps.batch import Batch, kept_by_round, make_batch, rounds_of, slice_records
 from ..steps.duties import slice_pieces
 from ..steps.duty import Duty
+from ..steps.patience import Wait
 from ..steps.reduction import cover
 from ..steps.sealing import sealed_chains_of
 from ..steps.view import StepView
@@ -44,6 +45,8 @@ class Advance:
         header = view.trains
         if header.step - self._state.committed_step >= UNCOMMITTED:
             return []  # nobody else has what this node made last: wait for a second copy before making more
+        if self._is_left_to_others(view):
+            return []
         if not self.is_followed(update, header):
             return []  # the manifest comes or is made again, or the version is copied
         made = [record for record in update.entries if isinstance(record.task.part, Slice)]
@@ -69,6 +72,21 @@ class Advance:
         )
         unit = TaskKey(header.step, training.stage, Once("apply"))
         return [Duty(-1, unit, work, tuple((ref, None) for _, ref in work.state), (header.id, update.id))]
+
+    def _is_left_to_others(self, view: StepView) -> bool:
+        """Whether updates fail here, and somebody else may make this one yet: all may be as this node is."""
+        if not self._state.own_updates.are_left(view.trains.step + 1) or view.on_duty <= {view.me}:
+            return False
+        view.step.patience.start(view.now, Wait.UPDATE)
+        return view.step.patience.lasts(view.now, Wait.UPDATE) <= view.suspicion_s
+
+    def failed(self, running: Call, error: str, out: list[Action]) -> None:
+        """The own next version could not be made here."""
+        state, number = self._state, running.unit.step + 1
+        if state.own_updates.failed(number):
+            until = state.told_step(state.own_updates.left_before)
+            fields = {"run": state.id, "step": state.told_step(number), "until": until, "error": error}
+            out.append(Report("update.withdrawn", fields, "warning"))
 
     def _free_blocks(self, view: StepView, stage: str, out: list[Action]) -> None:
         """All that blocks were summed for is here, and whoever lacks a slice finds it here: their memory is needed for
@@ -223,12 +241,15 @@ class Advance:
         holdings = self._state.holdings
         for ref, chunks in slice_pieces(view, batch):
             holdings.want(view.now, ref, view.living, out, chunks, product=Product.BLOCK)
-        if self._state.catch_up.target is None:  # only who applies them needs the slices
+        is_left = self._state.own_updates.are_left(view.trains.step + 1)
+        if self._state.catch_up.target is None and not is_left:  # only who applies them needs the slices
             for record in slice_records(view, batch):
                 if record is not None:
                     holdings.want(view.now, record.shards[0], view.living, out, product=Product.SLICE)
 
     def applied(self, now: float, mesh: MeshView, running: Call, done: Done, out: list[Action]) -> None:
+        if self._state.own_updates.made():
+            out.append(Report("update.resumed", {"run": self._state.id}))
         own = self._state.versions.own
         update = self._state.step(running.unit.step).seals.get(SealId(running.reads[1]))
         if own is None or own.id != running.parent or update is None or not self.is_followed(update, own):

@@ -25,6 +25,7 @@ from ..steps.step import Step
 from ..steps.view import StepView
 from ..versions.catch_up import FOLLOWED_STEPS, CatchUp
 from ..versions.lagged import Source, sampled
+from ..versions.own_updates import OwnUpdates
 from ..versions.versions import Versions
 from ..wire.steps import Header, RunPut, Skip
 from ..work import ChainWork, Work
@@ -108,6 +109,7 @@ class RunState:
     ability: Ability = field(init=False)
     loans: Loans = field(init=False)
     failures: Failures = field(default_factory=Failures)
+    own_updates: OwnUpdates = field(default_factory=OwnUpdates)
     steps: dict[int, Step] = field(default_factory=dict)
     progress: dict[int, Progress] = field(default_factory=dict)  # of steps that were looked at
     calls: dict[int, Call] = field(default_factory=dict)

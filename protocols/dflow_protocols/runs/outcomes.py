@@ -153,6 +153,8 @@ class Outcomes:
                 self._tell_failure(now, mesh, failure, out)
             return
         error = f"stage `{failed.blame}`: {failed.error}" if failed.blame else failed.error
+        if isinstance(call.work, ApplyWork):
+            self._advance.failed(call, error, out)
         state.loans.give_up(unit)
         reports = state.ability.failed(now, mesh.suspicion_s, unit, error, failed.kind == "host")
         if reports:  # others take this node's share at once

@@ -367,7 +367,8 @@ class Run:
         """Copy a better version than the own one, if there is one."""
         state, before = self.state, self.state.versions.own
         state.holdings.work_on(state.position.step if state.position is not None else 0)
-        lost = state.catch_up.reconcile(now, mesh.living, mesh.suspicion_s, self._is_applying(), out)
+        is_left = before is not None and state.own_updates.are_left(before.step + 1)
+        lost = state.catch_up.reconcile(now, mesh.living, mesh.suspicion_s, self._is_applying(), out, is_left)
         if state.versions.own is not before:
             self.advance.moved(now, mesh, before, {}, out, lost=lost)
         if state.catch_up.target is not None:

@@ -29,6 +29,7 @@ class Wait(StrEnum):
     CARRIED = "carried"  # for word of what the step before was trained on
     REMADE = "remade"  # for what of that is lost, before it is made again
     GONE = "gone"  # for somebody to make it again
+    UPDATE = "update"  # for somebody to make the next version, where own updates fail
     COMPANY = "company"  # for most of the roster to live
 
 

@@ -68,15 +68,22 @@ class CatchUp:
         self.stalls = {head: count for head, count in self.stalls.items() if head in claimed}
 
     def reconcile(
-        self, now: float, living: Collection[NodeId], suspicion_s: float, busy: bool, out: list[Action]
+        self,
+        now: float,
+        living: Collection[NodeId],
+        suspicion_s: float,
+        busy: bool,
+        out: list[Action],
+        is_left: bool = False,
     ) -> LostBranch | None:
         """Choose what to copy. `busy`: the own update is running or just moved on, so being behind is no reason yet.
-        Gives what was given up, once a copy of another chain's head is whole."""
+        `is_left`: the own next version is others' to make, so that it is copied as soon as somebody has it. Gives what
+        was given up, once a copy of another chain's head is whole."""
         alive = frozenset(living)
         if self.target is not None:
             self._keep_or_give_up(now, alive, suspicion_s)
         if self.target is None:
-            self._choose(now, alive, suspicion_s, busy, out)
+            self._choose(now, alive, suspicion_s, busy, out, is_left)
         return self._fetch(now, alive, out) if self.target is not None else None
 
     def _keep_or_give_up(self, now: float, living: frozenset[NodeId], suspicion_s: float) -> None:
@@ -98,7 +105,15 @@ class CatchUp:
         seconds = SET_ASIDE_FOR * suspicion_s * 2 ** min(stalls, MAX_DOUBLINGS)
         self.versions.set_aside_until(head, now + seconds, claimants)
 
-    def _choose(self, now: float, living: frozenset[NodeId], suspicion_s: float, busy: bool, out: list[Action]) -> None:
+    def _choose(
+        self,
+        now: float,
+        living: frozenset[NodeId],
+        suspicion_s: float,
+        busy: bool,
+        out: list[Action],
+        is_left: bool,
+    ) -> None:
         found, own = self.versions.best(now, living), self.versions.own
         self.is_following = False
         if found is None or (own is not None and found[0].version == own.id):
@@ -109,14 +124,15 @@ class CatchUp:
         if header is None:
             is_next = own is not None and head.step == own.step + 1
             self.is_following = own is not None and own.step + 1 < head.step <= own.step + FOLLOWED_STEPS
-            if not is_next or not self._knows_parent() or self._is_stuck(now, suspicion_s, busy):
+            if not is_next or is_left or not self._knows_parent() or self._is_stuck(now, suspicion_s, busy):
                 self._ask(now, head, living, suspicion_s, out)
             return
         self.asked = None
         if header.head != head or (own is not None and preference(own.head) <= preference(header.head)):
             self._set_aside(now, head, suspicion_s, self.versions.who_claims(head))  # it claims more than it has
             return
-        if own is not None and self._may_follow(own, head) and not self._is_stuck(now, suspicion_s, busy):
+        may_follow = own is not None and not is_left and self._may_follow(own, head)
+        if own is not None and may_follow and not self._is_stuck(now, suspicion_s, busy):
             self.is_following = head.step > own.step + 1
             return
         self.target, self.since, self.behind_since = header, now, None

@@ -133,6 +133,22 @@ VERSIONS = (
         "`tests/sim/test_claiming.py:test_a_machine_that_fails_to_apply_copies_what_others_made`",
     ),
     Mutation(
+        "who_fails_at_updates_leaves_none_to_others",
+        "10",
+        "versions.own_updates:OwnUpdates.are_left",
+        gives(False),
+        unseen="engines that break in drawn worlds do so at once, so the tries take next to no time; "
+        "`tests/sim/test_claiming.py:test_whose_updates_always_fail_leaves_them_to_others`",
+    ),
+    Mutation(
+        "an_update_is_left_to_others_for_ever",
+        "10",
+        "controllers.advance:Advance._is_left_to_others",
+        lambda original: lambda self, view: self._state.own_updates.are_left(view.trains.step + 1),
+        unseen="seldom do updates of two versions in a row fail on all nodes of a drawn world, and then work again; "
+        "`tests/sim/test_claiming.py:test_where_all_updates_fail_somebody_tries_again`",
+    ),
+    Mutation(
         "a_lost_branch_goes_untold",
         "10a",
         "versions.lineage:Lineage.switch",
