@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 EXIT_DONE = 0
 EXIT_FAILED = 1  # the run failed or was cancelled
 EXIT_WRONG_INPUT = 2
@@ -32,3 +37,19 @@ def explain(problem: CliError, level: str = "error") -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """What is done within writes to `place`. Raises CliError in place of OSError, which seldom says where: a disk that
+    is full names no file, a copy names its source."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = (
+            "free some room there, or name a place on another disk" if is_full else "name a place that can be written"
+        )
+        raise CliError(error.strerror or str(error), where=str(place), hint=hint) from error

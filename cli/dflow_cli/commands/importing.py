@@ -80,7 +80,7 @@ def _row(draft: Draft, path: Path | None) -> dict[str, Any]:
 
 def _write(drafts: list[Draft], out: Path) -> list[Path]:
     """Where each was written. Raises CliError where a file is there already, and then writes none."""
-    from ..errors import CliError
+    from ..errors import CliError, writing
 
     called = [draft.name for draft in drafts]
     before = [called[:index].count(name) for index, name in enumerate(called)]  # several files may call theirs alike
@@ -91,8 +91,9 @@ def _write(drafts: list[Draft], out: Path) -> list[Path]:
         hint = "nothing is replaced: name another place, or one pipeline by FILE:FUNCTION"
         raise CliError("is there already", where=str(taken[0]), hint=hint)
     for draft, place in zip(drafts, places, strict=True):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(draft.text(), encoding="utf-8")
+        with writing(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(draft.text(), encoding="utf-8")
     return places
 
 

@@ -36,7 +36,7 @@ def _copy(place: Path) -> list[str]:
     """The names of the files copied. Raises CliError where one is there already, and then copies none."""
     import shutil
 
-    from ..errors import CliError
+    from ..errors import CliError, writing
 
     files = (file.relative_to(TEMPLATE) for file in TEMPLATE.rglob("*") if file.is_file())
     names = sorted(str(name) for name in files if "__pycache__" not in name.parts)
@@ -45,6 +45,7 @@ def _copy(place: Path) -> list[str]:
         hint = "nothing is replaced: name another folder, or move that file away"
         raise CliError("is there already", where=str(place / taken[0]), hint=hint)
     for name in names:
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(TEMPLATE / name, place / name)
+        with writing(place / name):
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(TEMPLATE / name, place / name)
     return names

@@ -36,6 +36,7 @@ def report(
     """
     from dataclasses import asdict
 
+    from ..errors import writing
     from ..kept.asking import ask
     from ..output import note_missing, print_json
     from ..report.figures import report_of
@@ -48,7 +49,8 @@ def report(
         made = report_of(gather(source, run), price_of)
     path = out or (None if as_json else Path(f"{run}.html"))
     if path is not None:
-        write(path, render(made))
+        with writing(path):
+            write(path, render(made))
     if as_json:
         print_json(asdict(made.figures) | ({"path": str(path)} if path else {}))
     else:

@@ -199,12 +199,13 @@ def _await_all(fresh: list[LocalNode], children: list[subprocess.Popen[bytes]], 
     until = time.monotonic() + START_S
     for node, child in zip(fresh, children, strict=True):
         with Client([node.endpoint], client) as link:
-            while not wanted <= _seen(link):
+            while not wanted <= (seen := _seen(link)):
                 if child.poll() is not None:
                     raise _did_not_start(node, child.returncode)
                 if time.monotonic() > until:
                     hint = f"read {node.folder / 'log'}"
-                    what = f"daemon {node.name} did not find the others within {START_S:.0f} s"
+                    found = f"sees {len(seen & wanted)} of {len(wanted)} daemons" if seen else "does not answer"
+                    what = f"daemon {node.name} {found} after {START_S:.0f} s"
                     raise CliError(what, hint=hint, exit_code=EXIT_FAILED)
                 time.sleep(POLL_S)
 

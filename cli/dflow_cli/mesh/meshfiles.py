@@ -95,7 +95,8 @@ def free_ports(count: int) -> list[int]:
     except (OSError, ValueError, IndexError):
         top = 32768
     found: list[int] = []
-    for port in random.sample(range(_LOWEST_PORT, max(top, _LOWEST_PORT + 1000)), 1000):
+    ports = range(_LOWEST_PORT, max(top, _LOWEST_PORT + 1000))
+    for port in random.sample(ports, len(ports)):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -104,7 +105,8 @@ def free_ports(count: int) -> list[int]:
         found.append(port)
         if len(found) == count:
             return found
-    raise CliError("no free port on 127.0.0.1", hint="stop what listens there")
+    what = f"{count} free ports are needed on 127.0.0.1, and of {ports.start} to {ports.stop - 1} {len(found)} are"
+    raise CliError(what, hint="start fewer daemons: each has two; or stop what listens there")
 
 
 def prepare_node(folder: Path, name: str, ports: tuple[int, int]) -> LocalNode:

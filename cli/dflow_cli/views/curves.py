@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EXIT_FAILED, CliError
+from ..errors import EXIT_FAILED, CliError, writing
 from ..output import seconds
 from ..runs.outcome import Outcome
 from ..runs.stages import in_order
@@ -216,9 +216,10 @@ def write_png(curves: Curves, path: Path) -> None:
     except ImportError as error:
         raise CliError("drawing needs matplotlib", hint=INSTALL, exit_code=EXIT_FAILED) from error
     try:
-        FigureCanvasAgg(figure).print_figure(str(path), dpi=_DPI)
-    except (OSError, ValueError) as error:
-        raise CliError(str(error), where=str(path), hint="name a .png file in a folder that can be written") from error
+        with writing(path):
+            FigureCanvasAgg(figure).print_figure(str(path), dpi=_DPI)
+    except ValueError as error:
+        raise CliError(str(error), where=str(path), hint="name a .png file") from error
 
 
 def _column(rows: Rows, name: str) -> tuple[list[int], list[float]]:

@@ -160,6 +160,16 @@ def test_plot_writes_a_png(mesh: Path, tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_place_that_cannot_be_written_is_named(
+    mesh: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its path and the system's words for it, once."""
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "out.png"
+    assert dflow(mesh, "plot", RUN, "-o", str(path)) == 2
+    assert capsys.readouterr().err == f"error: {path}: Not a directory\nhint: name a place that can be written\n"
+
+
 def test_cancel_says_how_the_run_stands(mesh: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A cancelled run is the wish of who cancels it: exit code 0."""
     assert dflow(mesh, "cancel", RUN, "--json") == 0

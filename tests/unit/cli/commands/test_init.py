@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -33,3 +36,20 @@ def test_init_replaces_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert told[0] == f"error: {tmp_path / 'rewards.py'}: is there already"
     assert told[1].startswith("hint: ")
     assert files(tmp_path) == {"rewards.py": b"mine\n"}
+
+
+def test_on_a_full_disk_init_names_what_found_no_room(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that breaks off names its source, which lies in the program's own folder and is all right."""
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    assert main(["init", str(tmp_path)]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        f"error: {tmp_path / 'model.json'}: No space left on device",
+        "hint: free some room there, or name a place on another disk",
+    ]
