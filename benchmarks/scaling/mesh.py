@@ -54,11 +54,10 @@ class Member:
 
 
 class SlowMesh(HostMesh):
-    """Daemons on hosts that are slower than real ones. Their times are those of a WAN, as between slow hosts all takes
-    long that is soon done in a LAN: who is only slow is not to be taken for one that is late."""
+    """Daemons on hosts that are slower than real ones."""
 
     def __init__(self, folder: Path, nodes: int, slow: SlowHosts) -> None:
-        super().__init__(folder, nodes, timing="wan", hosts=slow.net)
+        super().__init__(folder, nodes, timing="lan", hosts=slow.net)
         self._slow = slow
 
     def launch(self, node: Daemon) -> None:
@@ -78,7 +77,7 @@ def started(folder: Path, nodes: int) -> Iterator[list[Member]]:
 def started_on(slow: SlowHosts, folder: Path) -> Iterator[list[Member]]:
     """A daemon on each of these hosts, for as long as the block lasts."""
     with SlowMesh(folder, len(slow.net.addresses), slow) as mesh:
-        await_stable(mesh, Timing.wan())
+        await_stable(mesh, Timing.lan())
         yield _members(mesh)
 
 
