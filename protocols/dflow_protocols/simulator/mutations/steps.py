@@ -99,14 +99,7 @@ STEPS = (
     Mutation("a_record_counts_without_holders", "2", "steps.view:StepView.counts", gives(True)),
     Mutation("one_holder_is_sealed_at_once", "3", "steps.sealing:has_copies", gives(True)),
     Mutation("no_back_up_copy", "3", "controllers.sealer:Sealer.back_up", gives(None)),
-    Mutation(
-        "nobody_hears_of_a_back_up_copy",
-        "3b",
-        "run_state.outbox:Outbox.tell_copied",
-        gives(None),
-        unseen="the digest of what a node holds tells the same a little later; "
-        "`tests/unit/protocols/controllers/test_sealer.py:test_the_second_holder_waits_no_longer_when_all_partitions_are_over`",
-    ),
+    Mutation("nobody_hears_of_a_back_up_copy", "3b", "run_state.outbox:Outbox.tell_copied", gives(None)),
     Mutation("settled_before_a_replica_has_it", "4", "steps.sealing:is_kept", gives(True)),
     Mutation(
         "no_seal_is_carried",
@@ -128,7 +121,7 @@ STEPS = (
         "versions.versions:Versions.behind",
         gives(frozenset()),
         unseen="it costs time only, where a copy takes long; "
-        "`tests/unit/protocols/steps/test_step_seals.py:test_who_copies_a_version_is_no_sealer_to_wait_for`",
+        "`tests/sim/test_late.py:test_who_copies_over_a_slow_link_holds_up_no_seal`",
     ),
     Mutation(
         "the_dead_are_in_the_succession",
