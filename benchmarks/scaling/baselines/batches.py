@@ -32,8 +32,7 @@ class ByBatches:
         made = advantages(lengths, self._group)
         batch = gathered(parts, order)
         del parts
-        for part in self._spread("score", batch):
-            batch |= part
+        batch |= joined(self._spread("score", batch))
         batch |= {name: values[order] for name, values in made.items()}
         return float(sum(self._spread("train", batch)))
 
@@ -49,6 +48,11 @@ class ByBatches:
             [getattr(worker, method).remote(ref) for worker, ref in zip(self._workers, put, strict=True)]
         )
         return done
+
+
+def joined(parts: Sequence[Batch]) -> Batch:
+    """The parts one behind the other."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def gathered(parts: Sequence[Batch], order: Any) -> Batch:

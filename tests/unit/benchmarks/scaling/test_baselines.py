@@ -62,6 +62,15 @@ def test_a_gathered_batch_has_its_rows_in_the_order_asked_for() -> None:
     assert whole["sample"][:, 0].tolist() == [1, 0, 1, 0]
 
 
+def test_what_each_worker_made_of_its_share_is_joined_whole() -> None:
+    """As many rows as the batch has, so that the next stage is given as many."""
+    pytest.importorskip("ray")
+    from benchmarks.scaling.baselines.batches import joined
+
+    whole = joined([{"ref": np.full(2, at, np.float32)} for at in range(3)])
+    assert whole["ref"].tolist() == [0, 0, 1, 1, 2, 2]
+
+
 def test_advantages_of_a_group_add_up_to_nothing() -> None:
     made = advantages(np.arange(16), 8)["advantages"].reshape(2, 8)
     assert made.sum(1) == pytest.approx([0.0, 0.0])
