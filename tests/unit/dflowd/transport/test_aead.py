@@ -80,6 +80,18 @@ def test_a_sealed_payload_shows_nothing_and_cannot_be_changed_or_moved() -> None
     assert opens(payloads[0]) == [True, True]
 
 
+def test_no_two_things_are_sealed_under_one_nonce() -> None:
+    """Of two, who listens would read the one by the other, and could forge any: of the same text the same cipher's text
+    shows it."""
+    seen = set()
+    for end in pair(is_trusted=False):
+        for _ in range(2):
+            head, length = end.seal_head(bytes(32))[-32 - TAG_BYTES :], 32 + TAG_BYTES
+            payload = bytes(end.seal_chunks([memoryview(bytes(32))] * 2, bytearray(2 * length)))
+            seen |= {head[:32], payload[:32], payload[length:][:32]}
+    assert len(seen) == 2 * 2 * 3
+
+
 @pytest.mark.parametrize("is_trusted", [False, True])
 def test_a_chunk_that_nobody_waits_for_any_more_is_passed_over(is_trusted: bool) -> None:
     """It was dropped while it was on its way, and what came with it was not."""
