@@ -21,7 +21,7 @@ from dflow_protocols.metrics import finish
 from ..observe.recorder import Recorder
 from ..service.dispatch import Myself, NodeView
 from ..service.runs import FINAL_STATES
-from ..shards.store import Usage
+from ..shards.usage import Usage
 from ..transport.traffic import Traffic
 
 KIND = "text/plain; version=0.0.4; charset=utf-8"  # of what `exposition` gives

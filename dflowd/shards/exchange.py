@@ -158,15 +158,7 @@ class Exchange:
     def _take_along(self, asked: Fetch) -> bool:
         """Keep what came along with word of a shard, if these are its bytes: then nobody need be asked for them."""
         shard, hashes = hash_shard(asked.came) if asked.came else (None, ())
-        place = self._store.landing(asked.ref.id, 0) if shard == asked.ref.id else None
-        if place is None:
-            return False
-        fits = len(place) == len(asked.came)  # who spoke of the shard may have belied its length
-        if fits:
-            place[:] = asked.came
-            self._store.set_hashes(asked.ref.id, hashes)
-        place.release()
-        return self._store.landed(asked.ref.id, 0, fits)
+        return shard == asked.ref.id and self._store.fill(shard, asked.came, hashes)
 
     def drop(self, run: RunId, shards: Sequence[ShardId]) -> None:
         """Free these for `run`, and give up fetching them unless it asks again in this turn of the loop."""

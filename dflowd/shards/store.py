@@ -24,6 +24,7 @@ from dflow_protocols.shards.space import AdmissionQueue, Priority, latest_after
 
 from .segment import Full, Segment, SegmentPool, chunk_mask, runs_of
 from .spill import SpillFolder, size_text
+from .usage import Usage
 
 T = TypeVar("T")
 
@@ -71,28 +72,12 @@ class _Shard:
         self.is_state |= priority.is_state
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Bytes of memory, and counts. `by_run` counts a shard of several runs for each of them."""
-
-    limit_bytes: int
-    used_bytes: int  # shards and grants in memory
-    disk_bytes: int  # and on disk
-    recycled_bytes: int  # kept for reuse; given up before anything is refused
-    shards_count: int
-    pinned_count: int
-    grants_count: int
-    by_run: dict[RunId, int]
-
-
 class Store:
     """Shards by id. Where a method takes an id that is not here it raises KeyError, unless it says otherwise."""
 
     def __init__(self, memory_limit_bytes: int, label: str, spill: SpillFolder | None = None) -> None:
-        """`label`, such as the node's name, shows in /proc/PID/maps of who maps a shard.
-
-        Each segment is an open file, so this raises the process's soft limit of open files to the hard one.
-        """
+        """`label`, such as the node's name, shows in /proc/PID/maps of who maps a shard. Each segment is an open file,
+        so this raises the process's soft limit of open files to the hard one."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != hard:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -369,6 +354,21 @@ class Store:
             known = self._shards.get(shard)
             if known is not None:
                 known.hashes = tuple(chunk_hashes)
+
+    def fill(self, shard: ShardId, data: bytes, chunk_hashes: Sequence[bytes]) -> bool:
+        """Put all bytes of a shard of one chunk in their place, checked against its id by the caller. False: nobody
+        waits for it, it has another length, it lies on a disk, or who has it pinned may be writing there."""
+        with self._lock:
+            known = self._shards.get(shard)
+            if known is None or known.pins or known.segment.is_on_disk or known.ref.nbytes != len(data):
+                return False
+            place = self.landing(shard, 0)
+            if place is None:
+                return False
+            place[:] = data
+            place.release()
+            known.hashes = tuple(chunk_hashes)
+            return self.landed(shard, 0, is_good=True)
 
     def landing(self, shard: ShardId, index: int) -> memoryview | None:
         """Pin the shard and give the place of chunk `index`, to be ended by `landed`. None if nobody waits for it."""

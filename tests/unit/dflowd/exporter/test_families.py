@@ -26,7 +26,7 @@ from dflowd.observe.problems import Problems
 from dflowd.observe.recorder import Recorder
 from dflowd.observe.timeline import Timeline
 from dflowd.service.dispatch import Myself
-from dflowd.shards.store import Usage
+from dflowd.shards.usage import Usage
 from dflowd.transport.traffic import Traffic
 from tests.support.repository import ROOT
 

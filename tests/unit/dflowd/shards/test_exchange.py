@@ -12,6 +12,7 @@ import zmq
 
 from dflow_protocols.events import Fetch, FetchAdvanced, Fetched, FetchFailed
 from dflow_protocols.names import CHUNK_BYTES, NodeId, ShardRef, hash_shard
+from dflow_protocols.shards.space import Priority
 from dflow_protocols.wire.bulk import SessionOffer
 from tests.unit.dflowd.shards.peers import OTHER, RUN, Neighbours, Peer
 from tests.unit.dflowd.transport.lanes import knock, until
@@ -50,6 +51,23 @@ async def test_what_came_along_is_kept_if_it_is_what_was_named_and_else_asked_fo
     assert a.data(ref) == data
     assert (bytes_received(a) == 0) == (falsify(data) == data)
     assert isinstance(await neighbours.open().fetched(ref, a), Fetched), "it is served like any other"
+
+
+async def test_what_came_along_is_not_put_where_the_lane_writes(neighbours: Neighbours) -> None:
+    """Another run fetches the same: what a holder sent for it, true or not, must not come to lie over what is kept."""
+    a, b = neighbours.several(2)
+    data = b"outputs of a partition"
+    ref = b.put(data)
+    a.store.partial(Priority(OTHER, 0), ref, 0, 1)
+    place = a.store.landing(ref.id, 0)
+    assert place is not None
+    a.exchange.fetch(Fetch(RUN, ref, 0, 1, (b.id,), came=data))
+    place[:] = bytes(len(data))
+    place.release()
+    a.store.landed(ref.id, 0, is_good=False)
+    await until(lambda: a.ends(ref.id))
+    assert a.ends(ref.id) == [Fetched(RUN, ref.id, 0, 1)]
+    assert a.data(ref) == data
 
 
 async def test_what_was_fetched_is_served_on(neighbours: Neighbours) -> None:
