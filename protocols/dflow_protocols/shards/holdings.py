@@ -13,11 +13,12 @@ from ..journal import Journal
 from ..names import NodeId, RunId, ShardId, ShardRef, chunk_count
 from ..rendezvous import ranked
 from ..wire.steps import Bring
-from ..work import Product
+from ..work import MOST_SHORT_BYTES, Product
 
 RETRY_S = 0.25  # before a fetch that failed is tried again: others may say meanwhile who holds the shard
 BRING_S = 1.0  # before a relay is asked once more to bring a shard near
 BRING_ASKS = 8  # for what one holder has, before another one's turn: a relay does not say that it finds nothing
+MOST_ALONG = 256  # outputs that came along are kept in one turn: 4 MiB, and a turn hears of fewer partitions
 
 Range = tuple[int, int]
 
@@ -89,8 +90,11 @@ class Holdings:
                     self.changed.note(shard)
 
     def come_along(self, outputs: Iterable[tuple[ShardId, bytes]]) -> None:
-        """A member that tells of these says what their bytes are: there until this turn ends."""
-        self.came.update(outputs)
+        """A member that tells of these says what their bytes are: there until a turn ends in which this node acts. It
+        may say so of what nobody wants, as fast as its link carries it."""
+        for shard, data in outputs:
+            if len(data) <= MOST_SHORT_BYTES and (shard in self.came or len(self.came) < MOST_ALONG):
+                self.came[shard] = data
 
     def end_turn(self) -> None:
         """What came and is not wanted is forgotten."""

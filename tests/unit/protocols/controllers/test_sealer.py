@@ -6,8 +6,10 @@ from dflow_protocols.controllers.rosters import Rosters
 from dflow_protocols.controllers.sealer import Sealer
 from dflow_protocols.events import Fetch
 from dflow_protocols.names import MANIFEST, UPDATE, ShardId, ShardRef
+from dflow_protocols.shards.holdings import MOST_ALONG
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
 from dflow_protocols.wire.steps import OutputsPut, Record, RecordsHeld, SealPut
+from dflow_protocols.work import MOST_SHORT_BYTES
 from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, finished_partition, learn, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
@@ -152,6 +154,16 @@ def test_what_came_along_is_good_for_one_turn() -> None:
     assert came == {first: b"bytes", **dict.fromkeys(others, b"")}
     run.state.holdings.end_turn()
     assert run.state.holdings.came == {}
+
+
+def test_of_what_comes_along_little_is_kept_however_much_a_member_sends() -> None:
+    """No turn in which this node acts need end soon: it may be catching up with a mesh that held it dead."""
+    holdings = ARun().state.holdings
+    holdings.come_along([(ShardId("f" * 64), bytes(MOST_SHORT_BYTES + 1))])
+    assert holdings.came == {}
+    for number in range(2 * MOST_ALONG):
+        holdings.come_along([(ShardId(f"{number:064x}"), bytes(MOST_SHORT_BYTES))])
+    assert len(holdings.came) == MOST_ALONG
 
 
 def test_bytes_go_along_to_who_is_to_be_the_second_holder_alone() -> None:
