@@ -453,11 +453,7 @@ class Node:
         elif isinstance(message, RunAck):
             actions += self._registry.acknowledged(self._mesh(now).living, source, message)
         elif isinstance(message, StepMessage):
-            run = self.runs.get(message.run)
-            if run is not None:
-                actions += run.take(now, self._mesh(now), source, message)
-            else:
-                actions += self._registry.ask(now, self._mesh(now), source, message.run)
+            actions += self._registry.deliver(now, self._mesh(now), source, message)
 
     def _observe(self, now: float, source: NodeId, delta: Delta, actions: list[Action | Changed]) -> None:
         """Where a member stands in its runs. Nothing of an unknown run, or of another attempt, is stored before both

@@ -33,7 +33,7 @@ from ..steps.admission import is_header
 from ..steps.roster import make_roster
 from ..versions.saved import Saved
 from ..wire.listing import listing_fault
-from ..wire.steps import Header, RunAck, RunGet, RunPut, RunStates
+from ..wire.steps import CheckpointPut, Header, RunAck, RunGet, RunPut, RunStates, StepMessage
 from .run import Run
 from .tombstones import TOMBSTONE_S, Tombstones
 from .yielding import Yielding, may_go_on, those_waiting
@@ -365,6 +365,18 @@ class Registry:
         if runs.is_above(mine, status) and not status.acknowledge and self.is_due_again(now, mesh, run.id, source):
             return [Send(source, self._told(now, run))]
         return []
+
+    def deliver(self, now: float, mesh: MeshView, source: NodeId, message: StepMessage) -> list[Action]:
+        """What a member says in a run. Who still works on one that has ended here missed its end, and waits for
+        answers: where it stands was acknowledged before, so no heartbeat of it says so again."""
+        run = self.runs.get(message.run)
+        if run is None:
+            return self.ask(now, mesh, source, message.run)
+        is_over = not run.is_active and not isinstance(message, CheckpointPut)  # which is told of ended runs, too
+        out = run.take(now, mesh, source, message)
+        if is_over and self.is_due_again(now, mesh, run.id, source):
+            out += self.tell(now, source, run.id)
+        return out
 
     def tell(self, now: float, source: NodeId, run: RunId) -> list[Action]:
         """Answer who asks what a run is."""

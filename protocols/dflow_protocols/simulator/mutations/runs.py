@@ -50,6 +50,16 @@ def _failures_of_any_attempt(original: Callable[..., None]) -> Callable[..., Non
     return learn
 
 
+def _unanswered(original: Callable[..., Any]) -> Callable[..., Any]:
+    """What is said of an ended run is passed over."""
+
+    def deliver(self: Any, now: float, mesh: Any, source: NodeId, message: Any) -> Any:
+        run = self.runs.get(message.run)
+        return original(self, now, mesh, source, message) if run is None else run.take(now, mesh, source, message)
+
+    return deliver
+
+
 RUNS = (
     Mutation("nobody_learns_where_others_stand", "13c", "run_state.heartbeats:Heartbeats.take", gives(())),
     Mutation(
@@ -84,6 +94,14 @@ RUNS = (
         gives(None),
         unseen="drawn worlds have no seal so long; "
         "`tests/sim/test_many.py:test_a_seal_too_long_for_a_message_settles_as_any_other`",
+    ),
+    Mutation(
+        "who_works_on_what_has_ended_is_not_told",
+        "15",
+        "runs.registry:Registry.deliver",
+        _unanswered,
+        unseen="the next sync or change of its heartbeat tells it; "
+        "`tests/unit/protocols/steps/test_step_messages.py:test_who_still_works_on_a_run_that_has_ended_is_told_so_at_once`",
     ),
     Mutation(
         "ends_are_not_compared",

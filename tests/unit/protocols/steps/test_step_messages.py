@@ -51,6 +51,7 @@ from dflow_protocols.wire.heartbeat import Delta, Heartbeat, Mark
 from dflow_protocols.wire.steps import (
     BucketGet,
     BucketPut,
+    CheckpointPut,
     ClaimPut,
     FailurePut,
     Head,
@@ -426,6 +427,18 @@ def test_the_same_record_twice_is_one_record_with_two_holders(midway: Midway) ->
     living = midway.node.membership.alive()
     expected = sorted([midway.peer, midway.world.id_of(0)])
     assert list(run.state.holdings.live_holders(made.shards[0].id, living)) == expected
+
+
+def test_who_still_works_on_a_run_that_has_ended_is_told_so_at_once(midway: Midway) -> None:
+    """It missed the end, and nobody answers it. Where it stands it has said before, so its frames say that no more."""
+    midway.node.handle(midway.now, CancelRequested(1, midway.run))
+    asked, now = BucketGet(midway.run, 0, "", "", ""), midway.now
+    (told,) = [action for action in midway.tell(asked) if isinstance(action, Send)]
+    assert (told.to, told.message.run, told.message.state) == (midway.peer, midway.run, "cancelled")
+    assert midway.tell(asked) == [], "once in a while is enough"
+    midway.world.run(midway.node.membership.suspicion_s())
+    assert midway.now > now
+    assert midway.tell(CheckpointPut(midway.run, 0, ())) == [], "who has ended it as well says that"
 
 
 def test_a_restarted_node_knows_its_runs_from_disk_and_makes_nothing_before_it_heard_of_others(midway: Midway) -> None:
