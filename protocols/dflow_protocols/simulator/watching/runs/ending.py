@@ -10,6 +10,7 @@ from ...world import World
 from ..checker import Checker, Seen, Steady, is_at_ease, is_small
 
 CALM_S = 4.0  # a step, from the first version on: drawn ones take up to 2.3 in the mean
+TURN_S = 1.5  # more for each further turn of the samples: one node with one slot takes up to 1
 LOSSY_S = 8.0  # where up to a tenth of all frames never arrives: up to 3
 LOSES = frozenset({"lose", "repeat", "join"})
 
@@ -49,7 +50,8 @@ class Ending(Checker):
             self._begun.clear()
         for run, since in self._begun.items():
             pipeline = self.world.engines[run].pipeline
-            due_s = (LOSSY_S if struck else CALM_S) * pipeline.schedule.versions
+            turns = sum(stage.operator.continues for stage in pipeline.stages)
+            due_s = ((LOSSY_S if struck else CALM_S) + TURN_S * turns) * pipeline.schedule.versions
             if is_small(pipeline) and self.world.now - since > due_s:
                 raise self.broken(
                     f"a run of {pipeline.schedule.versions} steps takes more than {due_s:g} s", "ends_in_time"
