@@ -208,8 +208,8 @@ class StepView:
         self, stages: Collection[str], members: tuple[NodeId, ...], able: frozenset[NodeId]
     ) -> tuple[NodeId, ...]:
         """Those of `members` that offer what the stages require, as far as it is known; or if none of them is able
-        whoever is: a joiner may be the only one that has what is needed. Who offers it not is dealt nothing: what it
-        left would be dealt again as often as anything of it was done, to each node by its own books."""
+        whoever is: a joiner may be the only one that has what is needed. Who offers it not is dealt nothing, so that
+        the others have runs of what there is, and no turns at what it would leave."""
         offering = self.ability.fit(stages, frozenset(node for node in members if node in self.offers), self.offers)
         dealt = tuple(node for node in members if node in offering or node not in self.offers)
         if any(node in able for node in dealt):
