@@ -61,10 +61,12 @@ def test_who_copies_slowly_arrives_and_becomes_a_trainer(bytes_per_s: float) -> 
     finish(world, run, ENDS_S)
 
 
-@pytest.mark.parametrize("victim", [0, 3])
+@pytest.mark.parametrize("victim", [0, 1])
 def test_who_copies_over_a_slow_link_holds_up_no_seal(victim: int) -> None:
     """A member that died for a moment is of the rosters while it copies for nine seconds, in which the others make five
-    updates a step: whenever it comes first in the succession they would wait for it."""
+    updates a step: whenever it comes first in the succession they would wait for it. Not of the two that are dealt the
+    first slices of the gradient in every step: for these all wait at each update over such a link, whoever seals.
+    """
     pipeline = with_async(with_old_policy(with_updates(with_sizes(two_steps(), 3, 8, 4), 1, 5)), 1)
     world, run = mesh(4, pipeline=pipeline, slots=(1, 2))
     world.network.narrow_to(world.hosts[victim].place, SLOW_BYTES_S)
