@@ -18,12 +18,15 @@ ATTEMPTS = 3
 
 
 def test_what_a_step_moves_is_known_beforehand() -> None:
-    """With equal slices: two nodes move 2 S, as a ring all-reduce does; three 5.3 S, four 6 S."""
+    """With equal slices: two nodes move 2 S, as a ring all-reduce does; three 5.3 S, four 6 S. With others it is chance
+    within bounds, where nodes have not equally many blocks."""
     whole = 24 << 20  # as many chunks as slices, which three nodes share evenly
-    assert derived_bytes(1, LEAVES, whole) == 0
-    assert derived_bytes(2, LEAVES, whole) == 2 * whole
-    assert derived_bytes(3, LEAVES, whole) / whole == pytest.approx(16 / 3)
-    assert derived_bytes(4, LEAVES, whole) == 6 * whole
+    assert derived_bytes(1, LEAVES, whole) == (0, 0)
+    assert derived_bytes(2, LEAVES, whole) == (2 * whole, 2 * whole)
+    assert [nbytes / whole for nbytes in derived_bytes(3, LEAVES, whole)] == pytest.approx([16 / 3, 16 / 3])
+    assert derived_bytes(4, LEAVES, whole) == (6 * whole, 6 * whole)
+    least, most = derived_bytes(3, LEAVES, GRADIENT_BYTES)
+    assert 1.0 < most / least < 1.05
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +56,12 @@ def check_bytes(mesh: Mesh) -> None:
         moved = moved_by(mesh, PARAMETERS, 3, f"measured-{attempt}")
         if moved.is_calm:  # a starved machine makes daemons suspect each other, and then they ask again
             break
-    derived = derived_bytes(nodes, LEAVES, GRADIENT_BYTES)
-    print(f"{nodes} nodes: {moved.per_step() / GRADIENT_BYTES:.3f} S, derived {derived / GRADIENT_BYTES:.3f} S")
-    assert moved.per_step() == pytest.approx(derived, rel=0.02), moved
+    least, most = derived_bytes(nodes, LEAVES, GRADIENT_BYTES)
+    print(
+        f"{nodes} nodes: {moved.per_step() / GRADIENT_BYTES:.3f} S, derived {least / GRADIENT_BYTES:.3f} to "
+        f"{most / GRADIENT_BYTES:.3f} S"
+    )
+    assert 0.98 * least < moved.per_step() < 1.02 * most, moved
 
 
 def test_no_node_holds_what_all_made(seven: Mesh) -> None:
