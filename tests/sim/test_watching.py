@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -51,8 +50,8 @@ CALM = Choice(nodes=3, faults=(), engine="pure")
 
 
 def _all_by_the_first(original: Any) -> Any:
-    """Whatever is open is dealt to one member."""
-    return lambda units, roster, living, unfinished, *slots: dict.fromkeys(unfinished, min(living))
+    """Whatever there is is dealt to one member."""
+    return lambda units, roster, living, *slots, **runs: dict.fromkeys(units, min(living))
 
 
 def _everything_here(original: Any) -> Any:
@@ -96,8 +95,6 @@ def first_violation(choice: Choice, seeds: int) -> Violation | None:
 @pytest.mark.parametrize("invariant", BROKEN)
 def test_what_goes_wrong_though_nothing_breaks_is_noticed(invariant: str) -> None:
     """Where nothing strikes a mesh has no excuse."""
-    if "slots_filled" in os.environ.get("PYTEST_CURRENT_TEST", ""):
-        pytest.xfail("the deal moved, so this seed shows it no more: another is to be sought")
     with ExitStack() as stack:
         for mutation in BROKEN[invariant]:
             stack.enter_context(living(mutation))
@@ -113,7 +110,7 @@ def test_what_goes_wrong_though_nothing_breaks_is_noticed(invariant: str) -> Non
         ("who_slept_acts_at_once", Choice(nodes=3, faults=("pause",)), "slept_listens"),
         ("the_dead_are_in_the_succession", Choice(nodes=4, faults=("crash",)), "seal_settles"),
         ("leaving_hands_nothing_over", Choice(nodes=3, faults=("leave",)), "leave_hands_over"),
-        ("leaving_gives_nothing_back", Choice(nodes=3, faults=("leave",)), "leave_gives_back"),
+        ("leaving_gives_nothing_back", Choice(nodes=4, faults=("leave",)), "leave_gives_back"),
         ("a_drained_node_lets_nothing_go", Choice(nodes=3, faults=("drain",)), "drained_lets_go"),
         ("a_task_stays_where_it_failed", Choice(nodes=3, faults=("break_engine",)), "failed_moves_on"),
         ("blocks_of_slots_are_told_at_once", Choice(nodes=3, faults=()), "summed_first"),
@@ -127,8 +124,6 @@ def test_what_goes_wrong_though_nothing_breaks_is_noticed(invariant: str) -> Non
 )
 def test_a_rule_whose_breach_takes_a_fault_is_missed(mutation: str, choice: Choice, invariant: str) -> None:
     """A few worlds of the fault that it is for are enough."""
-    if "leaving_gives_nothing_back" in os.environ.get("PYTEST_CURRENT_TEST", ""):
-        pytest.xfail("the deal moved, so this seed shows it no more: another is to be sought")
     found = hunt(MUTATIONS[mutation], range(40), choice)
     assert [violation.invariant for _, violation in found.violations] == [invariant]
 
@@ -173,9 +168,8 @@ def submitted(nodes: int, pipeline: Pipeline, checker: type[Checker]) -> World:
 
 def test_who_leaves_its_version_for_a_worse_one_is_noticed() -> None:
     """What only it had would be gone with that."""
-    pytest.xfail("the deal moved, so this seed shows it no more: another is to be sought")
     world = submitted(3, two_steps(), Heads)
-    world.at(world.now + 1.0, Split((0,), 5.0))
+    world.at(world.now + 1.0, Split((0,), 3.0))
     with living(MUTATIONS["the_fewest_samples_win"]), pytest.raises(Violation) as broken:
         world.run(20.0)
     assert broken.value.invariant == "never_back"
