@@ -122,7 +122,8 @@ def _one(setting: Setting) -> Measured | str:
         slow = stack.enter_context(SlowHosts([f"n{index}" for index in range(setting.nodes)], setting.host))
         members = stack.enter_context(started_on(slow, folder))
         slow.hold_back()
-        return measure_on(members, setting.sized(), setting.work, setting.steps).on(slow)
+        measured = measure_on(members, setting.sized(), setting.work, setting.steps)
+        return measured.on(slow.host, slow.throttled_s())
 
 
 def figures(found: list[Measured], strong: bool) -> list[Figure]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scaling.hosts import SlowHosts
+from benchmarks.scaling.hosts import Host
 
 DERIVED = ("samples_s", "waiting", "cores")  # of a row
 TICKS = 100.0  # of a processor a second, in /proc
@@ -44,17 +44,17 @@ class Measured:
     host: Mapping[str, float] = field(default_factory=dict)
     throttled_s: Mapping[str, float] = field(default_factory=dict)
 
-    def on(self, slow: SlowHosts) -> Measured:
-        """As it is in these hosts' own time."""
-        times = slow.host.slower
+    def on(self, host: Host, throttled_s: Mapping[str, float]) -> Measured:
+        """As it is in the own time of hosts such as this one, in which they were throttled for so long."""
+        times = host.slower
         return replace(
             self,
             step_s=self.step_s / times,
             ideal_s=self.ideal_s / times,
             stage_s={name: seconds / times for name, seconds in self.stage_s.items()},
             waits_s={name: seconds / times for name, seconds in self.waits_s.items()},
-            host=asdict(slow.host),
-            throttled_s={name: seconds / self.steps for name, seconds in slow.throttled_s().items()},
+            host=asdict(host),
+            throttled_s={name: seconds / self.steps for name, seconds in throttled_s.items()},
         )
 
     @property

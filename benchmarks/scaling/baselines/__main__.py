@@ -59,7 +59,7 @@ def run(setting: Setting, slow: SlowHosts | None) -> Measured:
             settings=told,
         )
         driver.close()
-        return measured.on(slow) if slow else measured
+        return measured.on(slow.host, slow.throttled_s()) if slow else measured
 
 
 def main(setting: Setting) -> None:

@@ -106,18 +106,11 @@ def test_a_smaller_profile_keeps_bytes_a_second() -> None:
 def test_seconds_are_told_in_the_hosts_own_time() -> None:
     """Those of processors are what they are: as much is computed."""
     with_hosts = Measured("dflowd", "p", 2, 4, 40.0, 256, 3.0, stage_s={"roll": 32.0}, ideal_s=36.0)
-    told = with_hosts.on(_Known())  # type: ignore[arg-type]  # no hosts are needed for it
+    told = with_hosts.on(HOST, {"n0": 2.0})
     assert (told.step_s, told.ideal_s, told.stage_s, told.cpu_s) == (2.5, 2.25, {"roll": 2.0}, 3.0)
     assert told.throttled_s == {"n0": 0.5}
     assert told.cores == pytest.approx(3.0 / 40.0)
     assert from_row(json.dumps(told.row())).host == asdict(HOST)
-
-
-class _Known:
-    host = HOST
-
-    def throttled_s(self) -> dict[str, float]:
-        return {"n0": 2.0}
 
 
 @pytest.mark.parametrize("host", [None, HOST])
