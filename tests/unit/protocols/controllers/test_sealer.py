@@ -176,14 +176,20 @@ def test_bytes_go_along_to_who_is_to_be_the_second_holder_alone() -> None:
     assert run.told(OutputsPut) == [(second, OutputsPut(RUN, short))]
 
 
-def test_while_partitions_are_done_the_second_holder_waits_for_the_next_word() -> None:
-    """Nothing can be sealed before all are over, and each word of its own wakes a node."""
-    partition = min(copied_here())
+def backed_up_here(partition: int) -> tuple[ARun, Sealer, tuple[Record, ...]]:
+    """A run whose node has become the second holder of what a partition made."""
     run, at_node, records = backing_up(partition)
     backed_up(run, at_node)
     for ref in refs_of(*records):
         run.state.holdings.fetched(0.0, ref.id, (0, 1))
     at_node.back_up(run.view(), run.out)
+    return run, at_node, records
+
+
+def test_while_partitions_are_done_the_second_holder_waits_for_the_next_word() -> None:
+    """Nothing can be sealed before all are over, and each word of its own wakes a node."""
+    partition = min(copied_here())
+    run, _, records = backed_up_here(partition)
     assert run.told(RecordsHeld) == []
     run.outbox.put_records(run.view(), list(finished_partition(min({0, 1} - {partition}))), run.out)
     assert named(run) == {record.id for record in records}
@@ -192,11 +198,7 @@ def test_while_partitions_are_done_the_second_holder_waits_for_the_next_word() -
 def test_the_second_holder_waits_no_longer_when_all_partitions_are_over() -> None:
     """Then it is all that the manifest waits for."""
     partition = min(copied_here())
-    run, at_node, records = backing_up(partition)
-    backed_up(run, at_node)
-    for ref in refs_of(*records):
-        run.state.holdings.fetched(0.0, ref.id, (0, 1))
-    at_node.back_up(run.view(), run.out)
+    run, at_node, records = backed_up_here(partition)
     finish_rest(run, partition)
     at_node.back_up(run.view(), run.out)
     assert named(run) == {record.id for record in records}
