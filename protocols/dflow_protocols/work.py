@@ -16,6 +16,7 @@ from .metrics import Whitening
 from .names import Block, Coefficients, RunId, ShardId, ShardRef, VersionId, chunk_count
 from .pipeline.spec import Pipeline
 from .ranges import RANGE_BYTES, Piece, State
+from .wire.books import MOST_SHORT, MOST_SHORT_BYTES
 from .wire.steps import Header
 
 Groups: TypeAlias = tuple[tuple[int, int], ...]
@@ -270,13 +271,10 @@ class Done:
     short: tuple[tuple[ShardId, bytes], ...] = ()  # bytes of what it made, where that is little: `is_short`
 
 
-MOST_SHORT_BYTES = 1 << 14  # of a partition's outputs that go along with their records: a millisecond of a slow link,
-# where to ask for them costs both ends that much of a processor
-
-
 def is_short(work: Work, made: Collection[ShardRef]) -> bool:
     """Whether all that a work on a partition made is so little that it goes along with its records."""
-    return isinstance(work, ChainWork) and sum(ref.nbytes for ref in made) <= MOST_SHORT_BYTES
+    is_little = len(made) <= MOST_SHORT and sum(ref.nbytes for ref in made) <= MOST_SHORT_BYTES
+    return isinstance(work, ChainWork) and is_little
 
 
 FailureKind: TypeAlias = Literal[

@@ -12,8 +12,9 @@ from ..events import Action, Drop, Fetch, Send
 from ..journal import Journal
 from ..names import NodeId, RunId, ShardId, ShardRef, chunk_count
 from ..rendezvous import ranked
+from ..wire.books import MOST_SHORT_BYTES
 from ..wire.steps import Bring
-from ..work import MOST_SHORT_BYTES, Product
+from ..work import Product
 
 RETRY_S = 0.25  # before a fetch that failed is tried again: others may say meanwhile who holds the shard
 BRING_S = 1.0  # before a relay is asked once more to bring a shard near

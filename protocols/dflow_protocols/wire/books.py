@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from ..names import NodeId, TaskKey
+from ..names import NodeId, ShardId, TaskKey
+
+MOST_SHORT_BYTES: Final = 1 << 14  # of a partition's outputs that go along with their records: a millisecond of a slow
+# link, where to ask for them costs both ends that much of a processor
+MOST_SHORT: Final = 64  # of them: a chain of ten stages has thirty
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +37,11 @@ class Page:
     books: str
     first: int
     end: int
+
+
+def outputs_fault(outputs: Sequence[tuple[ShardId, bytes]]) -> str:
+    """What is wrong with outputs that come along with their records, in words; empty if nothing is."""
+    if len(outputs) > MOST_SHORT:
+        return f"{len(outputs)} outputs, more than {MOST_SHORT}"
+    nbytes = sum(len(data) for _, data in outputs)
+    return f"{nbytes} bytes together, more than {MOST_SHORT_BYTES}" if nbytes > MOST_SHORT_BYTES else ""

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import msgpack
 
 from ..names import EMPTY_SHARD, MAX_SHARD_BYTES, Part, is_what, is_who, part_of
+from .books import outputs_fault
 from .listing import listing_fault
 from .packing import Packed, inflated
 
@@ -35,8 +36,10 @@ _OWN_BOUND: Final = {  # fields whose bound is their own
     ("Response", "value"): (4 << 20) - (1 << 12),  # fills a frame: samples and metrics of a long run
     ("Relayed", "sealed"): MAX_SEALED,
 }
-_OWN_FAULT: Final = {  # what is wrong with a field's value beyond its type, in words, if anything
+# what is wrong with a field's value beyond its type, in words, if anything
+_OWN_FAULT: Final[dict[tuple[str, str], Callable[[Any], str]]] = {
     ("RunPut", "files"): listing_fault,
+    ("OutputsPut", "outputs"): outputs_fault,
 }
 _OWN_FAULT_OF_ALL: Final = {  # what is wrong with all the fields together
     "ShardRef": lambda ref: "" if ref.nbytes or ref.id == EMPTY_SHARD else "no bytes, by the name of some",

@@ -8,8 +8,8 @@ from dflow_protocols.events import Fetch
 from dflow_protocols.names import MANIFEST, UPDATE, ShardId, ShardRef
 from dflow_protocols.shards.holdings import MOST_ALONG
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
+from dflow_protocols.wire.books import MOST_SHORT_BYTES
 from dflow_protocols.wire.steps import OutputsPut, Record, RecordsHeld, SealPut
-from dflow_protocols.work import MOST_SHORT_BYTES
 from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, finished_partition, learn, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
