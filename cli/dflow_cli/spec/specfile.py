@@ -17,7 +17,8 @@ from .enginelook import missing_here
 from .filedigest import digest_files
 from .layers import lay_all
 from .modellook import look_at_models
-from .spectree import Mistake, SpecFileError, fail, from_plain, place_of, places, read_yaml
+from .notspec import check_base, check_layer, check_name, folder_error
+from .spectree import Marked, Mistake, SpecFileError, fail, from_plain, place_of, places, read_yaml
 from .spectree import strip as plain
 
 __all__ = ["Loaded", "Mistake", "SpecFileError", "load"]
@@ -44,9 +45,10 @@ def load(path: Path, overlays: Sequence[Path] = (), sets: Sequence[str] = ()) ->
         tree = from_plain(pipeline.to_dict(), str(path))
         known = {"": str(path)}
     else:
-        tree = read_yaml(_text(path), str(path))
+        tree = _layer(path)
+        check_base(path, tree)
         known = {}
-    tree = lay_all(tree, [read_yaml(_text(overlay), str(overlay)) for overlay in overlays], sets)
+    tree = lay_all(tree, [_layer(overlay) for overlay in overlays], sets)
     known |= dict(places(tree))
     try:
         pipeline = Pipeline.from_dict(plain(tree))
@@ -78,7 +80,16 @@ def _line(where: str) -> tuple[str, int]:
     return (file, int(line)) if line.isdecimal() else (where, 0)
 
 
+def _layer(path: Path) -> Marked:
+    check_name(path)
+    tree = read_yaml(_text(path), str(path))
+    check_layer(path, tree)
+    return tree
+
+
 def _text(path: Path) -> str:
+    if path.is_dir():
+        raise folder_error(path)
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -107,7 +118,7 @@ def _run(path: Path) -> Pipeline:
     finally:
         sys.path.remove(folder)
     if not isinstance(found, Pipeline):
-        hint = "end it with `pipeline = Pipeline(...)`"
+        hint = f"end it with `pipeline = Pipeline(...)`; code for a stage is named in a pipeline, as `{path.name}:NAME`"
         raise fail(str(path), "it defines no `pipeline`", hint)
     return found
 

@@ -457,7 +457,9 @@ def test_a_python_spec_takes_settings_too(folder: Path) -> None:
         (
             "pipeline = ",
             "pipelin = ",
-            "error: arithmetic.py: it defines no `pipeline`\nhint: end it with `pipeline = Pipeline(...)`",
+            "error: arithmetic.py: it defines no `pipeline`\n"
+            "hint: end it with `pipeline = Pipeline(...)`; code for a stage is named in a pipeline, "
+            "as `arithmetic.py:NAME`",
         ),
     ],
 )
