@@ -112,9 +112,10 @@ def _params(reader: Reader, raw: Any) -> dict[str, Value]:
 
 
 def _check_top(reader: Reader, spec: dict[str, Any]) -> None:
-    if spec["plan_version"] not in (None, PLAN_VERSION):
+    if spec["plan_version"] not in (None, PLAN_VERSION):  # and whatever else looks wrong may be right by those rules
         what = f"`plan_version` is {spec['plan_version']}, but this dflowd plans by version {PLAN_VERSION}"
-        reader.note("plan_version", what, f"write `plan_version: {PLAN_VERSION}`; its weights are others")
+        hint = f"write `plan_version: {PLAN_VERSION}`; its weights are others"
+        raise SpecError([Problem("plan_version", what, hint)])
     engines = {spec["engine"], *(stage.get("engine") for stage in spec["stages"] or () if stage)}
     if spec["emulated"] and spec["engine"] is not None and "emulated" not in engines:
         reader.note("emulated", "`emulated` is a profile of the engine `emulated`", "add `engine: emulated`")
