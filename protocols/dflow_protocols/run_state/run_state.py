@@ -324,8 +324,11 @@ class RunState:
         return True
 
     def end(self, state: runs.Lifecycle, outcome: dict[str, Any]) -> None:
-        """The run is over for everybody; see status.py for the states."""
-        self.status = runs.ended(self.status, state, outcome)
+        """The run is over for everybody; see status.py for the states. How far it came is told with it, if it is known
+        here: what else tells of that goes with the memory of those who had it."""
+        newest = self._newest_step()
+        told = {"step": self.told_step(newest)} if newest or self.versions.own is not None else {}
+        self.status = runs.ended(self.status, state, told | outcome)
         self.revision.bump()
 
     def lapse(self, now: float, mesh: MeshView) -> None:

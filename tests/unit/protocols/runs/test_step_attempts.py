@@ -168,3 +168,22 @@ def test_whatever_attempt_a_member_invents_the_run_can_be_resumed_everywhere(inv
         assert [status.state for status in statuses] == [runs.ACTIVE] * 2
         assert statuses[0].attempt == statuses[1].attempt
         asked.stop(AROUND, StopRequested(number, NAME))
+
+
+@pytest.mark.parametrize("request_type", [CancelRequested, StopRequested])
+def test_how_far_a_run_came_is_known_after_a_restart(request_type: type[CancelRequested] | type[StopRequested]) -> None:
+    """What it was at lay in memory, and its checkpoints may be older, or gone: it would be shown as never begun."""
+    known = Registry(ME, [Restored(runs.dump(ACTIVE))], (), (), 0.0, None)
+    run = known.runs[NAME]
+    run.state.versions.hold(ONE)
+    event = request_type(1, NAME)
+    known.cancel(AROUND, event) if isinstance(event, CancelRequested) else known.stop(AROUND, event)
+    restarted = Registry(ME, [Restored(runs.dump(run.status))], (), (), 0.0, None)
+    assert (run.summary()["step"], restarted.runs[NAME].summary()["step"]) == (1, 1)
+
+
+def test_who_knows_less_of_a_run_than_others_says_nothing_of_how_far_it_came() -> None:
+    """A node that was just started is asked to cancel it: that it knows of no step yet is no word on the run."""
+    known = Registry(ME, [Restored(runs.dump(ACTIVE))], (), (), 0.0, None)
+    known.cancel(AROUND, CancelRequested(1, NAME))
+    assert "step" not in runs.outcome(known.runs[NAME].status)
