@@ -33,8 +33,8 @@ ASKED_ON = 4  # daemons that may say that they do not know a run, before that is
 HEARTBEAT_MS = 1000
 HEARTBEAT_TIMEOUT_MS = 5000  # a stopped or unplugged daemon is left after this
 
-_LOST = (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED, zmq.EVENT_CONNECT_RETRIED, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
-_REFUSED = (zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+_LOST = (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED, zmq.EVENT_CONNECT_RETRIED)
+_FOREIGN = (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,8 @@ def parse_keyed_endpoint(text: str) -> KeyedEndpoint:
         raise CliError(what, where="--to", hint=hint) from None
 
 
-SILENT = "it took the connection and said nothing: busy, stopped, or of another wire version, as its log would tell"
+SILENT = "it took the connection and said nothing: busy, stopped, no daemon, or of another wire version (see its log)"
+FOREIGN = "what listens there has another key than KEY, or is the daemon's bulk port, or no daemon"
 
 
 class LinkLost(Exception):
@@ -179,7 +180,7 @@ class _Link:
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: KeyedEndpoint, keys: KeyPair) -> None:
         self.endpoint = endpoint
-        self._up = False
+        self._is_taken = self._up = False  # the connection, and with it the handshake
         self._socket = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
@@ -226,13 +227,17 @@ class _Link:
         """Until something arrived; looks at the connection's events first."""
         left = until - time.monotonic()
         if left <= 0 or not self._poller.poll(math.ceil(left * 1000)):
-            raise LinkLost(why=SILENT if self._up else "")
+            raise LinkLost(why=SILENT if self._is_taken else "")
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)["event"]
-            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            if event == zmq.EVENT_CONNECTED:
+                self._is_taken = True
+            elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._up = True
-            elif event in _REFUSED:
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                 raise LinkLost(refused=True)
+            elif event in _FOREIGN:
+                raise LinkLost(why=FOREIGN)
             elif event in _LOST and not self._socket.poll(0):
                 raise LinkLost
 

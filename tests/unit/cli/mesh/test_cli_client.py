@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,18 @@ def test_another_server_key_gets_no_answer() -> None:
         with Client([stranger], new_keys()) as client, pytest.raises(CliError) as caught:
             client.call("status")
     assert caught.value.exit_code == EXIT_NO_DAEMON
+    assert "has another key than KEY" in caught.value.what
+
+
+def test_a_program_that_is_no_daemon_is_told_from_one_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that was mistyped often is another program's, which takes the connection and waits for its own words."""
+    monkeypatch.setattr("dflow_cli.mesh.client.LINK_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        endpoint = KeyedEndpoint(new_keys().public, f"tcp://127.0.0.1:{other.getsockname()[1]}")
+        with Client([endpoint], new_keys()) as client, pytest.raises(CliError) as caught:
+            client.call("status")
+    assert caught.value.exit_code == EXIT_NO_DAEMON
+    assert "said nothing" in caught.value.what
 
 
 def test_a_daemons_refusal_arrives_as_its_own_words() -> None:
