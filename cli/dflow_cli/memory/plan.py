@@ -103,11 +103,13 @@ def _tell(loaded: Loaded, outlines: Mapping[str, Outline], kinds: Mapping[str, N
     if not places:
         note("no mesh here to hold it against: `dflow up`, or --to KEY@HOST:PORT")
         return
-    rows = [
-        (it.node, it.kind, amount(it.needed), "?" if it.there is None else amount(it.there), "" if it.fits else "no")
-        for it in places
-    ]
-    print_table(("node", "memory", "needed", "there", "fits"), rows)
+    print_table(("node", "memory", "needed", "there", "fits"), [place_row(place) for place in places])
+
+
+def place_row(place: Place) -> tuple[str, ...]:
+    """A place as people see it."""
+    there, fits = ("?", "?") if place.there is None else (amount(place.there), "yes" if place.fits else "no")
+    return place.node, place.kind, amount(place.needed), there, fits
 
 
 def _when(need: Need) -> str:

@@ -15,6 +15,7 @@ import pytest
 from dflow_cli.memory.fitting import Place, places_of
 from dflow_cli.memory.needs import CUDA_CONTEXT, LIBRARIES, ROLLING, VLLM_ASLEEP, Needs, needs_of, trained_of
 from dflow_cli.memory.outline import Outline, outline_of
+from dflow_cli.memory.plan import place_row
 from dflow_cli.memory.rollouts import PROMPT, step_bytes
 from dflow_cli.spec.modelfiles import ModelFiles
 from dflow_protocols.pipeline import Pipeline
@@ -266,6 +267,12 @@ def test_what_does_not_fit_is_told_with_what_would_make_it_fit() -> None:
     assert not misfits(member(gpus=1))
     assert not misfits(member(gpus=1, gpu=None))
     assert "bfloat16" in misfits(member(gpus=1, gpu=8))["GPU 0"].mend
+
+
+@pytest.mark.parametrize(("there", "told"), [(5 * GB, "yes"), (GB, "no"), (None, "?")])
+def test_whether_it_fits_is_said_in_a_word(there: int | None, told: str) -> None:
+    """A blank under `fits` stood for yes, and for what no daemon told as well."""
+    assert place_row(Place("a1", "host", 2 * GB, there))[-1] == told
 
 
 def test_daemons_of_one_host_share_its_memory() -> None:
