@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import IO, Any, TypeAlias
 
 from ..grammar.text import is_text
@@ -22,6 +23,17 @@ FROM_LIST = "write one JSON object a line; a file that is one JSON list becomes 
 ENCODING, ERRORS = "utf-8-sig", "surrogateescape"
 """How a text file is opened: what is no UTF-8 comes as half surrogates, which are refused with their line."""
 OTHER_MARKS = {";": "semicolons", "\t": "tabs", "|": "bars"}  # that programs put between values
+FOREIGN: Mapping[bytes, tuple[str, str]] = {
+    b"\x1f\x8b": ("compressed by gzip, not text", "unpack it first: gunzip FILE.gz"),
+    b"\x28\xb5\x2f\xfd": ("compressed by zstd, not text", "unpack it first: unzstd FILE.zst"),
+    b"\xfd7zXZ": ("compressed by xz, not text", "unpack it first: unxz FILE.xz"),
+    b"PK\x03\x04": ("a ZIP archive or a workbook, not text", "unpack it, or have the program save it as text"),
+    b"PAR1\x15": ("a Parquet file, not text", "name it by `parquet: FILE`"),
+    b"ARROW1\0\0": ("an Arrow file, not text", "name it by `arrow: FILE`"),
+    b"\xff\xfe": ("text in UTF-16, not in UTF-8", "save the file as UTF-8: iconv -f UTF-16 -t UTF-8 OLD > NEW"),
+    b"\xfe\xff": ("text in UTF-16, not in UTF-8", "save the file as UTF-8: iconv -f UTF-16 -t UTF-8 OLD > NEW"),
+}
+"""What is wrong with a file that begins so, and what to do."""
 LONGEST_VALUE = (1 << 31) - 1  # characters of a value in a CSV file; Python's own bound is 131,072
 
 
@@ -38,7 +50,12 @@ def read_rows(kind: str, file: IO[Any], pyarrow: Any) -> Numbered:
     needs it."""
     if kind in NEEDS_PYARROW:
         return TABLES[kind](file, pyarrow)
-    return TEXTS[kind](file)
+    first = file.readline()
+    head = first[:8].encode(errors=ERRORS)
+    for mark, (what, hint) in FOREIGN.items():
+        if head.startswith(mark):
+            return iter([(0, EntryError(what, hint))])
+    return TEXTS[kind](chain([first] if first else [], file))
 
 
 def jsonl_rows(file: Iterable[str]) -> Numbered:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,27 @@ def test_lines_are_counted_as_editors_do(tmp_path: Path) -> None:
         (4, {"b": 2}),
         (5, "not text in UTF-8"),
     ]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (gzip.compress(b'{"prompt": "a", "answer": "b"}\n' * 50), "compressed by gzip"),
+        (b"\x28\xb5\x2f\xfd\x04\n\xff", "compressed by zstd"),
+        (lzma.compress(b"a"), "compressed by xz"),
+        (b"PK\x03\x04\n\xff\n", "a ZIP archive or a workbook"),
+        (b"PAR1\x15\n\xff\n", "a Parquet file"),
+        (b"ARROW1\0\0\xff\n", "an Arrow file"),
+        ("a,b\n1,2\n".encode("utf-16"), "text in UTF-16"),
+        (codecs.BOM_UTF16_BE + "a,b\n1,2\n".encode("utf-16-be"), "text in UTF-16"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_once_by_what_it_is(tmp_path: Path, kind: str, data: bytes, what: str) -> None:
+    """Data sets come compressed. Each "line" of one was told as no UTF-8, with the advice to save it so."""
+    ((number, told),) = written(tmp_path, kind, data)
+    assert number == 0
+    assert told == f"{what}, not in UTF-8" if "UTF-16" in what else told == f"{what}, not text"
 
 
 def test_a_table_of_values_is_read_by_the_keys_of_its_first_line(tmp_path: Path) -> None:
