@@ -96,9 +96,13 @@ def authorize(
 
     Example: dflow keys show --dir ann --name ann | dflow keys authorize allow -
     """
+    from ..errors import CliError
     from ..mesh.keyfiles import authorize as add
     from ..output import note
 
+    if key != "-" and not name:
+        hint = "write KEY NAME; whole lines come by standard input: `dflow keys authorize ALLOW_LIST - < LINES`"
+        raise CliError("a line needs a name", where="NAME", hint=hint)
     lines = _read_lines() if key == "-" else [_fill(key, _line(name, address, role))]
     for line, is_new in zip(lines, add(allow_list, lines), strict=True):
         note(f"{line.name} may speak to the mesh as a {line.role}{'' if is_new else ' already'}")

@@ -147,6 +147,14 @@ def test_each_mistake_is_two_lines_and_changes_nothing(tmp_path: Path, capsys: p
     assert not (tmp_path / "key").exists()
 
 
+def test_who_gives_a_whole_line_or_its_file_is_told_how_lines_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Told to name it in letters and digits, one looks for the mistake in the line."""
+    assert main(["keys", "authorize", str(tmp_path / "allow"), f"{some_key()} a1 10.0.0.7:7300 node"]) == 2
+    assert "authorize ALLOW_LIST - < LINES" in capsys.readouterr().err
+
+
 def test_a_growing_local_mesh_keeps_whom_its_owner_let_in(tmp_path: Path) -> None:
     """`dflow up --add` writes the list too; a second user must not be locked out by it, nor a revoked one let in."""
     allow, client = tmp_path / "allow", key_pair(tmp_path / "client.key")
