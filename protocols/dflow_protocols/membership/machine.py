@@ -160,11 +160,13 @@ class Membership:
     def slept(self, now: float, seconds: float) -> Actions:
         """This process was asleep, and `now` stood still meanwhile: what it did not hear proves nothing.
 
+        `seconds` is what the clock took for sleep, by which it passed over a first probe timeout: people are told both.
         After a sleep longer than the suspicion time it is dead to the others, and asks its way back.
         """
         if self._left:
             return []
-        out: Actions = [Report("membership.stalled", {"seconds": round(seconds, 3)}, "warning")]
+        late_s = seconds + self.timing.probe_timeout_s
+        out: Actions = [Report("membership.stalled", {"seconds": round(late_s, 3)}, "warning")]
         self._awareness.note(1)
         is_dead_to_others = seconds > self.suspicion_s()
         self._detector.slept(now, is_dead_to_others)

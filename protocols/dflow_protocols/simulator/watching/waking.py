@@ -56,7 +56,8 @@ class Waking(Checker):
             self._woke[host.place] = self.world.now
 
     def _stalled(self, host: Host, report: Report) -> None:
-        if report.fields["seconds"] > node_of(host).membership.suspicion_s():
+        membership = node_of(host).membership
+        if report.fields["seconds"] > membership.suspicion_s() + membership.timing.probe_timeout_s:
             self._wakes(host)
 
     def _received(self, host: Host, event: Received) -> None:

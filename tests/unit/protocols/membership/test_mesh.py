@@ -420,6 +420,16 @@ def test_after_a_long_sleep_members_are_asked_and_the_first_answer_is_enough() -
     assert not life.is_rejoining
 
 
+def test_who_overslept_by_a_moment_tells_how_late_it_was_in_all() -> None:
+    """The clock counts sleep from a probe timeout on, and what was told began there: "asleep for 0.012 s" of a process
+    that had stood still for half a second."""
+    mesh = started(2, 3)
+    life = mesh.hosts[0].life
+    assert life is not None
+    told = [action for action in life.slept(mesh.now, 0.012) if isinstance(action, Report)]
+    assert [report.fields for report in told] == [{"seconds": round(life.timing.probe_timeout_s + 0.012, 3)}]
+
+
 def test_a_member_that_speaks_but_cannot_be_dialled_is_told_so_and_kept_apart() -> None:
     """One that nobody heard of lately is merely away: that its address does not answer then says nothing."""
     mesh = started(3, 4)
