@@ -52,6 +52,12 @@ MEMBERS: Final[dict[str, Concern]] = {
         "look at the host: it was paused, swapped out or starved; what the daemon had stays good",
         stands_s=MINUTES,
     ),
+    "membership.alone": Concern(
+        "it is a mesh by itself: none of its seeds has answered ({seeds})",
+        "start one; this daemon's line has to be on their allow-lists, and both ports open: `transport.stranger` in "
+        "their logs tells that the line is missing",
+        over=("membership.joined",),
+    ),
     "membership.apart": Concern(
         "cannot talk to {node}, which lives; what the two say goes through others",
         "look at firewalls, routes and ports between these two hosts; the run goes on",

@@ -22,6 +22,11 @@ class ReportKind:
 
 MEMBERSHIP: Final[dict[str, ReportKind]] = {
     "membership.joined": ReportKind("info", "a member was heard of for the first time", ("node", "incarnation", "by")),
+    "membership.alone": ReportKind(
+        "warning",
+        "no seed of this node has answered, nor has anybody else come: it is a mesh by itself",
+        ("seeds",),
+    ),
     "membership.suspected": ReportKind(
         "info", "a member answered neither `by` nor others, and has a while to refute", ("node", "incarnation", "by")
     ),

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgpack
 
-from ..events import Rng
+from ..events import Report, Rng
 from ..names import NodeId, node_id
 from .timing import Timing
 
@@ -116,6 +116,8 @@ class Bootstrap:
         self._rng = rng
         self._timing = timing
         self._contacts: dict[NodeId, _Contact] = {}
+        self._silent = tuple(seed.control.removeprefix("tcp://") for seed in seeds if seed.node != me)
+        self._alone_at = now + timing.resume_wait_s  # others may boot more slowly
         for index, seed in enumerate([*seeds, *cached[:MAX_CACHED]]):
             if seed.node != me and seed.node not in self._contacts:
                 # Seeds at once; cached peers a few at a time, since the first answer makes most of them needless.
@@ -140,6 +142,14 @@ class Bootstrap:
                 contact.ask_again(now, share, self._timing)
         self.deadline = self._first_due()
         return due
+
+    def tell_alone(self, now: float, has_met: bool) -> list[Report]:
+        """Once, if by now no seed has answered nor anybody else come: who forgot a line of an allow-list would look at
+        a mesh of one that is well."""
+        if not self._silent or now < self._alone_at:
+            return []
+        silent, self._silent = self._silent, ()
+        return [] if has_met else [Report("membership.alone", {"seeds": ", ".join(silent)}, "warning")]
 
     def _first_due(self) -> float:
         return min((contact.due for contact in self._contacts.values()), default=float("inf"))

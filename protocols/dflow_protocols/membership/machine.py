@@ -419,6 +419,7 @@ class Membership:
             if seed.node not in self._dialled:
                 self._dial(now, seed, out)
             out.append(Send(seed.node, self._sync(wants_answer=True)))
+        out += self._bootstrap.tell_alone(now, has_met=len(self.members) > 1)
         if now >= self._ask_dead_due:
             self._ask_dead_due = now + self.timing.ask_dead_s * self._rng.uniform(0.5, 1.0)
             dead = self._table.dead()

@@ -22,7 +22,8 @@ def test_a_concern_says_its_reports_fields_and_ends_by_a_report_that_there_is(na
     assert set(concern.by) <= fields.keys()
     assert concern.hint
     for over in concern.over:
-        assert set(concern.by) & set(REPORTS[over].fields), over
+        assert over in REPORTS
+        assert not concern.by or set(concern.by) & set(REPORTS[over].fields), over
 
 
 def test_a_problem_of_a_run_goes_when_that_run_moves_and_no_other_one() -> None:
@@ -35,6 +36,15 @@ def test_a_problem_of_a_run_goes_when_that_run_moves_and_no_other_one() -> None:
     assert (row["run"], row["key"], row["level"]) == ("bb", "task.failed/bb", "warning")
     assert row["what"] == "3/roll/p0 failed and is tried again: no luck"
     assert problems.rows("aa") == []
+
+
+def test_who_was_alone_is_not_once_anybody_joins() -> None:
+    """A concern of the daemon itself is over by a report about whomever."""
+    problems = Problems()
+    problems.learn(Report("membership.alone", {"seeds": "10.0.0.7:7300, 10.0.0.8:7300"}, "warning"))
+    assert ["10.0.0.7:7300, 10.0.0.8:7300" in row["what"] for row in problems.rows()] == [True]
+    problems.learn(Report("membership.joined", {"node": "aa", "incarnation": 1}))
+    assert problems.rows() == []
 
 
 def test_errors_come_first_and_the_newest_of_a_kind_stay() -> None:

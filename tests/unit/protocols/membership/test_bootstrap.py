@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
+
 from dflow_protocols.membership.bootstrap import (
     MAX_CACHED,
     MAX_PAUSES,
@@ -15,7 +17,7 @@ from dflow_protocols.membership.bootstrap import (
 )
 from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import NodeId
-from tests.unit.protocols.membership.mesh import meta_of
+from tests.unit.protocols.membership.mesh import Mesh, meta_of
 
 TIMING = Timing.lan()
 
@@ -47,6 +49,19 @@ def test_a_seed_that_lives_is_left_alone_and_asked_quickly_once_it_is_gone() -> 
     gone_at = bootstrap.deadline
     assert bootstrap.take_due(gone_at, ()) == [seed_of(1)]
     assert bootstrap.deadline - gone_at <= 2 * TIMING.retry_min_s
+
+
+@pytest.mark.parametrize(("others", "told"), [((), 1), ((2,), 0)])
+def test_who_finds_nobody_says_so_once(others: tuple[int, ...], told: int) -> None:
+    """A new host whose line is missing on the others' allow-lists is a mesh of one, in which all is well: it took runs,
+    and neither its log nor `dflow doctor` said a word. Who was found by somebody that is no seed is not alone."""
+    mesh = Mesh(3, seed=5)
+    for host in mesh.hosts[:1] + mesh.hosts[2:]:
+        host.seeds = (seed_of(1), seed_of(0))
+    mesh.start(0, *others)
+    mesh.run(20 * mesh.timing.retry_max_s)
+    alone = [report for _, node, report in mesh.reports if report.name == "membership.alone"]
+    assert [report.fields["seeds"] for report in alone] == ["127.0.0.1:7001"] * told
 
 
 def test_peers_are_written_once_a_change_and_a_lonely_node_keeps_those_of_better_days() -> None:
