@@ -110,6 +110,18 @@ def names_in(file: Path) -> set[str]:
 
 
 @each_page
+def test_every_table_has_a_head(page: Path) -> None:
+    """A row behind an empty line is shown as text with bars in it."""
+    lines = ["", *prose(page).splitlines(), ""]
+    heads = [
+        line
+        for before, line, after in zip(lines, lines[1:], lines[2:], strict=False)
+        if line.startswith("|") and not before.startswith("|") and not re.fullmatch(r"\|[ :|-]+\|", after)
+    ]
+    assert heads == []
+
+
+@each_page
 def test_every_report_that_a_page_names_is_one(page: Path) -> None:
     """A reader greps for it."""
     rooms = {name.partition(".")[0] for name in REPORTS}
