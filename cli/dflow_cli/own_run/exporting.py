@@ -105,8 +105,11 @@ def _wanted(
             raise CliError(f"run {run}: {what}", hint=hint, exit_code=EXIT_FAILED)
         note(f"{what}: this one is of step {steps[-1]}; {hint}")
     if not steps:
-        hint = "one is written at the end, and every so many steps with `checkpoint: {every: N}`"
-        raise CliError(f"run {run} has no checkpoint yet", hint=hint, exit_code=EXIT_FAILED)
+        hint = (
+            "one is written at the end, and every so many steps with `checkpoint: {every: N}`; "
+            "if the run has ended, they are not on its daemons' disks any more"
+        )
+        raise CliError(f"run {run} has no checkpoint", hint=hint, exit_code=EXIT_FAILED)
     if step is not None and step not in steps:
         hint = f"there are those of steps {', '.join(map(str, steps))}; `checkpoint.keep` says how many stay"
         raise CliError(f"run {run} has no checkpoint of step {step}", hint=hint, exit_code=EXIT_WRONG_INPUT)

@@ -121,7 +121,7 @@ def test_a_daemon_cannot_write_outside_of_the_folder(mesh: Path, daemon: FakeDae
     ("arguments", "code", "what"),
     [
         (["--step", "4"], 2, "has no checkpoint of step 4"),
-        ([], 1, "has no checkpoint yet"),
+        ([], 1, "not on its daemons' disks any more"),
     ],
 )
 def test_what_there_is_is_told(
