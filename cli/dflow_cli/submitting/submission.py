@@ -10,6 +10,7 @@ from dflow_protocols.names import run_id
 from ..errors import EXIT_NO_DAEMON, CliError, explain
 from ..mesh.client import Client
 from ..output import note
+from ..runs.outcome import read_state
 from ..spec.specfile import Loaded, SpecFileError, load
 from .listing import files_of_pipeline
 from .staging import as_params, stage
@@ -57,3 +58,11 @@ def submit(client: Client, loaded: Loaded) -> str:
         run = run_id(loaded.pipeline.text_id, client.id, nonce)
         hint = f"one may have taken it all the same, as run {run}: see `dflow ps`; `dflow cancel {run[:8]}` ends it"
         raise CliError(problem.what, hint=f"{problem.hint}; {hint}", exit_code=problem.exit_code) from problem
+
+
+def twins(client: Client, loaded: Loaded, run: str) -> list[str]:
+    """Other active runs of the very same pipeline, which come to the same weights. Raises CliError."""
+    rows = client.call("runs")["runs"]
+    alike = [row["run"] for row in rows if read_state(row["state"]) == "active" and row["name"] == loaded.pipeline.name]
+    spec = loaded.pipeline.canonical()
+    return [other for other in alike if other != run and client.call("run", {"run": other})["spec"] == spec]

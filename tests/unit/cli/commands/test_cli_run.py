@@ -65,6 +65,28 @@ def test_submit_hands_over_the_canonical_spec_and_where_its_paths_start(
     assert params["nonce"]
 
 
+def test_who_submits_a_pipeline_that_is_active_already_is_told_so(
+    mesh: Path, run_daemon: FakeDaemon, spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command that is typed twice costs a mesh its time twice, and brings the same weights. Another pipeline of that
+    name, and a run that has ended, are none of its business."""
+    same, other, ended = "5a" * 16, "07" * 16, "ed" * 16
+    active = [told_run(run=name, name="toy", state="active") for name in (RUN, same, other)]
+    run_daemon.answers["runs"] = lambda _: {"runs": [*active, told_run(run=ended, name="toy", state="done")]}
+    handed: list[bytes] = []
+
+    def submit(params: dict[str, Any]) -> dict[str, Any]:
+        handed.append(params["spec"])
+        return {"run": RUN}
+
+    run_daemon.answers["submit"] = submit
+    run_daemon.answers["run"] = lambda asked: {"spec": b"another" if asked["run"] == other else handed[-1]}
+    assert main(["submit", str(spec), "--dir", str(mesh)]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "same pipeline" in line]
+    assert [line.split()[:2] for line in told] == [["run", same[:8]]]
+    assert f"dflow cancel {RUN[:8]}" in told[0]
+
+
 def test_run_ends_with_one_object_and_the_exit_code_of_the_run(
     mesh: Path, run_daemon: FakeDaemon, spec: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
