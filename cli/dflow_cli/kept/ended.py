@@ -25,6 +25,9 @@ def going_on(folder: Path, run: str) -> str:
     """What of a run whose daemons have ended goes on, and how; a sentence."""
     short, place = run[:8], dir_option(folder)
     kept = next(iter(statefiles.find_kept(folder, run)), None)
+    home = statefiles.results_folder(folder, run)
+    if (home / "outcome.json").exists() if kept is None else statefiles.is_home(folder, run, "done"):
+        return f"what run {short} gave lies in {home}"
     if kept is None:
         return f"run {short} got nowhere, and nothing of it is left"
     if kept.state == "done":

@@ -126,7 +126,8 @@ class Leftovers:
         if spec := self._spec_at_home(run):
             row["spec"] = spec
         if kept is None or is_home(self._folder, run, kept.state):
-            return {**row, "saved": kept.step if kept else row["step"] if row["checkpoint"] else None}
+            saved = kept.step if kept else row["step"] if row["checkpoint"] else None
+            return {**row, "saved": saved, "gone": kept is None}
         told = statuses.outcome(kept.status)
         row |= {name: told[name] for name in ("weights", "version", "error", "evidence") if name in told}
         if "facts" in told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +59,9 @@ class Attendance:
         if not self.stays and not (self.discard and code == EXIT_INTERRUPTED):
             with self.interrupts.finishing(HURRY):
                 home = bring_home(client, self.folder, outcome)
-            if home is not None:
-                with self.interrupts.shielded():
+            if home is not None and home.step:
+                # An interrupt meanwhile came too late to end anything but this.
+                with suppress(KeyboardInterrupt), self.interrupts.shielded():
                     plot = draw_at_home(self.folder, self.run)
         self._tell(home or outcome, home is not None, plot)
         return code
@@ -95,7 +97,7 @@ class Attendance:
             print_json(outcome.to_json() | ({"plot": str(plot)} if plot else {}))
         else:
             print_summary(outcome)
-            if is_home:
+            if is_home and outcome.step:
                 print_next(outcome, self.folder, plot)
         if outcome.state in ("stopped", "failed") and not self.stays:
             print_stopped(outcome, self.folder)

@@ -29,7 +29,8 @@ class Outcome:
     else stands about it on some daemon. `skipped`: partitions that were left out, as they failed everywhere;
     `evidence`: the failures that ended the run; `saved`: the step of its newest checkpoint. `reproducibility`: what the
     weights are a function of; from `since_step` on it is less than the spec says, as a limit decided a reward.
-    `submitted_s`: when it began, in seconds since 1970."""
+    `submitted_s`: when it began, in seconds since 1970. `gone`: its daemons have ended, and nothing is left of it that
+    could go on."""
 
     run: str
     name: str
@@ -53,6 +54,7 @@ class Outcome:
     reproducibility: str = ""
     since_step: int | None = None
     submitted_s: float | None = None
+    gone: bool = False
     spec: bytes = field(default=b"", repr=False)
 
     @property
@@ -67,7 +69,7 @@ class Outcome:
     def remark(self) -> str:
         """What is to be said of it beside its state."""
         names = ("run", "saved", "state", "error", "blocked", "paused", "starved", "problems", "skipped", "since_step")
-        return remark({name: getattr(self, name) for name in names})
+        return remark({name: getattr(self, name) for name in (*names, "gone")})
 
     @property
     def evals_by_stage(self) -> dict[str, list[Mapping[str, Any]]]:
@@ -106,6 +108,8 @@ def remark(run: Mapping[str, Any]) -> str:
     if read_state(run["state"]) == "active" and (hindrance := _hindrance(run)):
         return hindrance
     if read_state(run["state"]) == "stopped":
+        if run.get("gone"):
+            return "nothing of it is kept that could go on"
         return f"`dflow resume {str(run['run'])[:8]}` goes on at step {run.get('saved') or 0}"
     skipped, since = int(run.get("skipped") or 0), run.get("since_step")
     told = [f"{skipped} partition{'' if skipped == 1 else 's'} skipped"] if skipped else []
@@ -169,6 +173,7 @@ def read_outcome(value: Mapping[str, Any]) -> Outcome:
         reproducibility=value.get("reproducibility") or "",
         since_step=value.get("since_step"),
         submitted_s=value.get("submitted_s"),
+        gone=bool(value.get("gone")),
         spec=value.get("spec") or b"",
     )
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from dflow_cli.app import main
-from dflow_cli.kept.ended import cut_short
+from dflow_cli.kept.ended import cut_short, going_on
 from dflow_cli.mesh.meshfiles import MeshFile, prepare_node, write_mesh
+from dflow_protocols.names import RunId
 from dflow_protocols.run_state import status as runs
-from tests.unit.cli.left import RUN, leave
+from tests.unit.cli.left import RUN, come_home, leave
 
+OTHER = RunId("77ab" * 8)
 LOG = """2026-11-27T09:48:09.141Z info step.advanced run={run} step=2 seconds=0.25
 a line that somebody else wrote
 2026-11-27T09:48:10.000Z warning task.failed run={run} error="score.py:3: \\"no\\" good"
@@ -79,6 +81,31 @@ def test_who_stops_daemons_under_a_run_is_told_what_is_kept(folder: Path) -> Non
     assert cut_short(folder) == [told]
     write_mesh(folder, MeshFile(False, (), is_of_run=True))
     assert cut_short(folder)[0].endswith(f"`dflow resume {RUN[:8]} {place}` goes on")
+
+
+def test_a_run_that_was_stopped_before_its_first_checkpoint_is_not_to_be_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`dflow ps` named `dflow resume RUN`, which refused; one that is kept beside what came home goes on."""
+    write_mesh(tmp_path, MeshFile(False, (), is_of_run=True))
+    come_home(tmp_path, "stopped")
+    assert main(["ps", "--dir", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "nothing of it is kept" in said
+    assert "resume" not in said
+    leave(tmp_path, runs.FAILED, OTHER, saved=True)
+    come_home(tmp_path, "failed", OTHER)
+    (answer,), _ = told(tmp_path, capsys, "ps", "--json")
+    assert {run["run"]: run["gone"] for run in answer["runs"]} == {RUN: True, OTHER: False}
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_of_a_run_whose_results_are_home_it_is_said_where_they_lie(tmp_path: Path, kept: bool) -> None:
+    """Who was impatient when all was done read that the run got nowhere and that nothing is left."""
+    if kept:
+        leave(tmp_path, runs.FINISHED)
+    come_home(tmp_path, "done")
+    assert going_on(tmp_path, RUN) == f"what run {RUN[:8]} gave lies in {tmp_path / 'runs' / RUN}"
 
 
 @pytest.mark.parametrize("words", [("story", RUN), ("shards",), ("metrics", "ffff"), ("wait", RUN), ("watch",)])
