@@ -83,7 +83,7 @@ class MeshAnswers:
                     "withdrawn": self._node.withdrawn(node),
                     "facts": dict(meta.facts) if known else {},
                     "apart": list(member.claim.apart) if member.is_up else [],
-                    "unreached": sorted(self._node.membership.reach.unreached.get(node, ())),
+                    "unreached": sorted(self._node.membership.reach.unreached.get(node, ())) if member.is_up else [],
                     **told.get(node, {"gpus": [], "drained": []}),
                 }
             )

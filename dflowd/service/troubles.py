@@ -48,6 +48,8 @@ def _unreachable(membership: Membership) -> list[Trouble]:
 def _unreached(membership: Membership) -> list[Trouble]:
     found = []
     for node, lanes in sorted(membership.reach.unreached.items()):
+        if not membership.members[node].is_up:
+            continue
         relay = membership.routes.get(node)
         cost = "is given no work" if relay is None else f"is reached through {_name(membership, relay)}"
         for lane, address in sorted(lanes.items()):

@@ -7,8 +7,9 @@ from itertools import combinations
 
 import pytest
 
-from dflow_protocols.simulator.faults import CloseLane, Cut, Join, Sever, Split
+from dflow_protocols.simulator.faults import CloseLane, Cut, Join, Pause, Sever, Split
 from dflow_protocols.simulator.goals import ended, finish, node
+from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import warm_then_two
 from dflow_protocols.simulator.watching.checker import living_at
@@ -29,6 +30,8 @@ LOOSE = 2
 SETTLED_S = 8.0  # after so long each knows whom it cannot talk to
 SLOWER = 3.0  # times the run of the undisturbed mesh
 UNREACHED_S = 10.0  # a lane is tried four times, which takes 7.5 s, before anybody hears that it failed
+BURIED_S = 5.0  # by when whoever stands still is held dead; and before its lanes are tried once more
+COUNTS_S = 1.5  # a dial, and that all hear of it
 REPORTED_S = 90.0  # a pair that is apart for a minute is told of by then
 TOGETHER_S = 10.0
 
@@ -125,18 +128,52 @@ def test_a_mesh_that_loses_frames_names_no_pair() -> None:
     finish(world, run, ENDS_S)
 
 
+def closed_one(world: World) -> Host:
+    """A member that joined, and that nobody can dial."""
+    closed = world.add((0,))
+    world.at(world.now, CloseLane("control", ENDS_S, closed.index))
+    world.at(world.now, Join(closed.index))
+    world.expect(SETTLED_S, lambda: states(world, closed) == {"alive"}, "all hear of who joins")
+    world.expect(UNREACHED_S, lambda: not counting(world, closed), "nobody counts on it")
+    return closed
+
+
+def states(world: World, member: Host) -> set[str]:
+    """What the others believe of it."""
+    known = [node(host).membership.members.get(member.id) for host in world.hosts if host is not member]
+    return {"unknown" if each is None else each.state for each in known}
+
+
+def counting(world: World, member: Host) -> list[Host]:
+    """To whom it counts as living."""
+    return [host for host in world.hosts if host is not member and member.id in living_at(host)]
+
+
 def test_whom_nobody_can_dial_counts_to_nobody_in_a_mesh_where_most_are_silent_for_long() -> None:
     """Each hears a given member seldom, and one that let its failure pass was taken for the way to it by all others."""
     world, _ = mesh(MANY)
-    others, closed = tuple(world.hosts), world.add((0,))
-    world.at(world.now, CloseLane("control", ENDS_S, closed.index))
-    world.at(world.now, Join(closed.index))
+    closed_one(world)
 
-    def is_known() -> bool:
-        return all(closed.id in node(host).membership.members for host in others)
 
-    def is_counted() -> bool:
-        return any(closed.id in living_at(host) for host in others)
+def test_whom_nobody_can_dial_counts_to_nobody_when_it_comes_back_from_the_dead() -> None:
+    """A host that stood still for a while was held dead, and with its death it was forgotten that it cannot be dialled:
+    it was dealt work until its lanes were tried again, which may take two minutes."""
+    world, _ = mesh(4)
+    closed = closed_one(world)
+    world.at(world.now, Pause(BURIED_S, closed.index))
+    world.expect(BURIED_S, lambda: states(world, closed) == {"dead"}, "all hold it dead")
+    world.expect(BURIED_S, lambda: states(world, closed) == {"alive"}, "it is back")
+    for _ in range(100):
+        assert not counting(world, closed)
+        world.run(0.1)
 
-    world.expect(SETTLED_S, is_known, "all hear of who joins")
-    world.expect(UNREACHED_S, lambda: not is_counted(), "nobody counts on it")
+
+def test_who_can_be_dialled_when_it_comes_back_counts_at_once() -> None:
+    """It is dialled again then, and not when the next try is due."""
+    world, _ = mesh(4)
+    closed = closed_one(world)
+    world.at(world.now, Pause(BURIED_S, closed.index))
+    world.expect(BURIED_S, lambda: states(world, closed) == {"dead"}, "all hold it dead")
+    world.network.open(closed.place, "control")
+    world.expect(BURIED_S, lambda: states(world, closed) == {"alive"}, "it is back")
+    world.expect(COUNTS_S, lambda: len(counting(world, closed)) == 4, "all count on it")

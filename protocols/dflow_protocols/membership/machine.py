@@ -384,8 +384,11 @@ class Membership:
         """A lane did not get through. That says something only of a member that speaks to this node all the same: who
         was silent, as most are in a larger mesh, is asked for a word."""
         member = self.members.get(node)
-        if member is None or not member.is_up or not _is_announced(member.meta, lane, address):
+        if member is None or member.state == "left" or not _is_announced(member.meta, lane, address):
             return  # of a life before this one, or a seed's: the announced one is dialled by now
+        if not member.is_up:
+            self.reach.fail(node, lane, address)  # in case it comes back, when it is dialled again
+            return
         if now - member.heard > self.suspicion_s():
             self.reach.await_word(now, node, lane, address)
             self._detector.ask(node, out)
@@ -469,13 +472,9 @@ class Membership:
 
     def _finish(self, now: float, out: Actions) -> Actions:
         for change in [action for action in out if isinstance(action, Changed)] if out else ():
+            self._links.note(change, out)
             if change.new == "alive" and change.old not in ("alive", "suspect"):
                 self._detector.add(change.node)
-            elif change.restarted or change.new in ("dead", "left"):
-                self.reach.forget(change.node)
-                self._links.forget(change.node)
-            elif change.old == "suspect" and change.new == "alive":
-                self._links.refuted(change.node)
         if not self._left:
             self._gossip(now, out)
             self._arm()

@@ -12,11 +12,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..events import Report, Rng
+from ..events import Dial, Report, Rng
 from ..names import NodeId
 from ..rendezvous import ranked
 from ..wire.gossip import MAX_APART
-from .table import Actions, Member, Table
+from .table import Actions, Changed, Member, Table
 
 COMPLAINT_S: Final = 150.0  # a complaint stands for so long; it is made again every two minutes while it is true
 MAX_COMPLAINTS: Final = 64
@@ -50,7 +50,7 @@ class Reach:
         self._unproved: dict[tuple[NodeId, str], Failure] = {}  # by member and lane: perhaps it is merely away
 
     def fail(self, node: NodeId, lane: str, address: str) -> bool:
-        """A lane did not get through to a member that lives. Whether that is news."""
+        """A lane did not get through to a member that lives, or is held dead. Whether that is news."""
         lanes = self.unreached.setdefault(node, {})
         is_news = lanes.get(lane) != address
         lanes[lane] = address
@@ -67,11 +67,24 @@ class Reach:
         return not lanes
 
     def forget(self, node: NodeId) -> None:
-        """It is gone, or lives a new life at an address of its own."""
+        """It has left, or lives a new life at an address of its own."""
+        self.bury(node)
         self.unreached.pop(node, None)
+
+    def bury(self, node: NodeId) -> None:
+        """It is held dead. If it comes back in the same life it is where it was: what lanes did not get through to
+        stays, as the next try may be minutes away, and so does what its next word would have proved."""
+        for (member, lane), failure in self._unproved.items():
+            if member == node:
+                self.fail(node, lane, failure.address)
         for books in (self.complaints, self._unproved):
             for of in [of for of in books if of[0] == node]:
                 del books[of]
+
+    def keep_only(self, members: Collection[NodeId]) -> None:
+        """The others were forgotten long after they died."""
+        for node in [node for node in self.unreached if node not in members]:
+            del self.unreached[node]
 
     @property
     def awaits_word(self) -> bool:
@@ -86,13 +99,14 @@ class Reach:
         self, now: float, members: Mapping[NodeId, Member], patience_s: float
     ) -> list[tuple[NodeId, str, str]]:
         """Member, lane and address of failures after which that member spoke. Those after which it said nothing for
-        `patience_s` are forgotten."""
+        `patience_s` are forgotten, unless it may be dead."""
         proved = []
         for (node, lane), failure in [*self._unproved.items()]:
             is_proved = members[node].heard >= failure.at
             if is_proved:
                 proved.append((node, lane, failure.address))
-            if is_proved or now - failure.at > patience_s:
+            is_away = now - failure.at > patience_s and members[node].state != "suspect"
+            if is_proved or is_away:
                 del self._unproved[node, lane]
         return proved
 
@@ -126,7 +140,8 @@ class Links:
 
     @property
     def apart(self) -> tuple[NodeId, ...]:
-        """Living members that this node cannot talk to itself, sorted."""
+        """Members that this node cannot talk to itself, sorted. Of the dead those that could not be dialled: when they
+        come back nobody is to take this node for the way to them."""
         if not self._missed and not self._reach.unreached:
             return ()  # nearly always: this is asked for at every event
         silent = {node for node, count in self._missed.items() if count >= APART_AFTER}
@@ -182,16 +197,30 @@ class Links:
         """Nobody had an answer of it."""
         self._doubted.add(node)
 
-    def refuted(self, node: NodeId) -> None:
+    def note(self, change: Changed, out: Actions) -> None:
+        """A member is believed to be something else. One that is back and could not be dialled before is tried anew:
+        perhaps it can be now."""
+        node, members = change.node, self._table.members
+        self._reach.keep_only(members)
+        if change.restarted or change.new == "left":
+            self._reach.forget(node)
+        elif change.new == "dead":
+            self._reach.bury(node)
+        if change.restarted or change.new in ("dead", "left"):
+            self._missed.pop(node, None)
+            self._doubted.discard(node)
+        elif change.old == "suspect" and change.new == "alive":
+            self._refuted(node)
+        elif (change.old, change.new) == ("dead", "alive") and node in self._reach.unreached:
+            meta = members[node].meta
+            if meta is not None:  # else it is dialled when that is learnt
+                out.append(Dial(node, meta.public_key, meta.control, meta.bulk))
+
+    def _refuted(self, node: NodeId) -> None:
         """It denied that it is dead. That reached this node, and no answer did."""
         if node in self._doubted:
             self._doubted.discard(node)
             self._missed[node] = APART_AFTER
-
-    def forget(self, node: NodeId) -> None:
-        """It is gone, or lives a new life."""
-        self._missed.pop(node, None)
-        self._doubted.discard(node)
 
     def tick(self, now: float, out: Actions) -> None:
         """Tell members whom this node cannot talk to, if that is news, and people, if it lasts."""
@@ -201,7 +230,8 @@ class Links:
             self._table.part(told)
         if not apart and not self._since and not self._told:
             return
-        self._since = {node: self._since.get(node, now) for node in apart}
+        members = self._table.members
+        self._since = {node: self._since.get(node, now) for node in apart if node in members and members[node].is_up}
         for node in sorted(self._told.difference(apart)):
             out.append(Report("membership.together", {"node": node}))
         self._told.intersection_update(apart)

@@ -173,18 +173,20 @@ class Lanes:
         self.dials: dict[NodeId, Dial] = {}  # the addresses that it was told last
         self.linked: set[NodeId] = set()  # whose control lane it has a connection to
         self.spoke: dict[NodeId, NodeId] = {}  # from which place a member spoke last
+        self._tried: set[tuple[NodeId, Lane, str]] = set()  # lanes that did not open so far, at these addresses
         self._place, self._life, self._network = place, life, network
         self._place_of = place_of
 
     def watch(self, dial: Dial) -> None:
         """Try both addresses until they have answered, in place of others."""
         self.dials[dial.node] = dial
-        if not self._network.closed:
+        if not self._network.closed and not self._tried:
             self.linked.add(dial.node)
             return
         lanes: tuple[tuple[Lane, str], ...] = (("control", dial.control), ("bulk", dial.bulk))
         for lane, address in lanes:
-            if (self._place_of(dial.node, address), lane) in self._network.closed:
+            is_closed = (self._place_of(dial.node, address), lane) in self._network.closed
+            if is_closed or (dial.node, lane, address) in self._tried:
                 self._try(dial, lane, address, FIRST_S, self._life.now + PATIENCE_S)
             elif lane == "control":
                 self.linked.add(dial.node)
@@ -205,8 +207,10 @@ class Lanes:
         if self._network.opens(self._place, self._place_of(dial.node, address), lane):
             if lane == "control":
                 self.linked.add(dial.node)
+            self._tried.discard((dial.node, lane, address))
             self._life.tell(LaneOpened(dial.node, lane))
             return
+        self._tried.add((dial.node, lane, address))
         if self._life.now >= tell_at:
             self._life.tell(LaneFailed(dial.node, lane, address))
         again_s = min(2 * pause_s, MOST_S)

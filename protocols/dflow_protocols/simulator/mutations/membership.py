@@ -19,6 +19,14 @@ MEMBERSHIP = (
     Mutation("two_of_one_key_both_speak", "17a", "membership.duplicate:Duplicate.yields_to", gives(False)),
     Mutation("who_cannot_be_dialled_counts", "18", "membership.reach:Reach.fail", gives(False)),
     Mutation(
+        "lanes_are_forgotten_with_a_death",
+        "18",
+        "membership.reach:Reach.bury",
+        lambda original: lambda self, node: (self.unreached.pop(node, None), original(self, node)),
+        unseen="in few drawn worlds a member that nobody can dial stands still until it is held dead, and comes back; "
+        "`tests/sim/test_links.py` shows it",
+    ),
+    Mutation(
         "the_silent_are_not_asked",
         "18",
         "membership.reach:Reach.await_word",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dflow_protocols.events import LaneFailed, LaneOpened, Received, Send, Tick
+from dflow_protocols.events import Dial, LaneFailed, LaneOpened, Received, Send, Tick
 from dflow_protocols.membership.machine import Membership
 from dflow_protocols.membership.reach import MAX_HOPS, find_routes
 from dflow_protocols.names import NodeId
-from dflow_protocols.wire.gossip import Ping, Unreachable
+from dflow_protocols.wire.gossip import Gossip, Ping, Unreachable
 from tests.unit.protocols.books import who
 from tests.unit.protocols.membership.mesh import Host, Mesh
 
@@ -127,3 +128,20 @@ def test_who_was_silent_and_answers_at_its_address_after_all_can_be_dialled() ->
     life.observe(mesh.now, other.node, None)
     life.handle(life.deadline, Tick())
     assert not life.reach.unreached
+
+
+def test_who_is_held_dead_before_it_spoke_and_comes_back_cannot_be_dialled_until_it_was() -> None:
+    """Its return is the word that would have proved it; and perhaps it was away when the lane failed."""
+    mesh = Mesh(16, seed=2)
+    life, other = silent(mesh)
+    life.handle(mesh.now, LaneFailed(other.node, "bulk", other.meta.bulk))
+    claim = life.members[other.node].claim
+    gone, back = replace(claim, state="dead", by=mesh.id(2)), replace(claim, refutation=claim.refutation + 1)
+    life.handle(mesh.now, Received(mesh.id(2), Gossip((gone,))))
+    assert other.node not in life.alive()
+    told = life.handle(mesh.now, Received(mesh.id(2), Gossip((back,))))
+    assert set(life.reach.unreached) == {other.node}
+    assert [action.node for action in told if isinstance(action, Dial)] == [other.node]
+    life.handle(mesh.now, LaneOpened(other.node, "bulk"))
+    assert not life.reach.unreached
+    life.check()
