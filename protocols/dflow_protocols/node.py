@@ -129,7 +129,7 @@ class Node:
     def deadline(self) -> float:
         due = self.membership.deadline
         if self.runs and self.membership.silenced_by is None:
-            due = min(due, self._refresh_at)
+            due = min(due, self._refresh_at, self._registry.revision.due)
         return self._clock.outside(due)
 
     @property
@@ -381,6 +381,7 @@ class Node:
             actions += self.membership.handle(now, Tick())
             if self._views.living() is not living:  # who was found to be out of reach is no change of the members
                 self._registry.revision.bump()
+        self._registry.revision.tick(now)
         if now >= self._refresh_at:
             self._registry.revision.bump()
             self._refresh_at = now + REFRESH * self.membership.suspicion_s() / 2

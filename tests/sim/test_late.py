@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
+from dflow_protocols import work
+from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import RunId
 from dflow_protocols.simulator.faults import Crash, Join
 from dflow_protocols.simulator.goals import ended, finish
 from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.model.provenance import PARAMETER_BYTES
+from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import two_steps, with_async, with_old_policy, with_sizes, with_updates
 from dflow_protocols.simulator.watching.checker import Steady, state_of
 from dflow_protocols.simulator.watching.limits import Limits
@@ -23,6 +27,7 @@ STEPS = 16
 SLOW_BYTES_S = 1e6  # a state takes nine seconds, of which a step takes two; a gradient three
 SLOWER_BYTES_S = 6e5  # the others are at their seventh step when the state is here
 BEHIND_BYTES_S = 3e5  # a gradient takes longer than a step
+SILENT_S = 1.5  # more than a holder is waited for
 TOO_SLOW_BYTES_S = 2e4  # a state takes longer than the run
 
 
@@ -115,3 +120,23 @@ def test_what_is_kept_for_a_late_node_goes_with_it(seconds: float) -> None:
     assert state is not None
     assert not state.is_active or state.freed_before >= state.committed_step - 2
     finish(world, run, ENDS_S)
+
+
+@pytest.mark.parametrize("timing", ["lan", "wan"])
+@pytest.mark.parametrize("at_s", [0.7, 1.3])
+def test_who_serves_nothing_for_a_moment_costs_about_that_moment(
+    monkeypatch: pytest.MonkeyPatch, timing: str, at_s: float
+) -> None:
+    """Its lane stands still while its node speaks, as on a host that is short of memory: whoever asked it for a shard
+    took it for a holder of nothing, and what it alone had was not copied, nor made again, before doubts had ended: a
+    silence of a second and a half cost two minutes with the times of a WAN."""
+    monkeypatch.setattr(work, "MOST_SHORT_BYTES", 0)  # or second copies come along with their records
+    times: Timing = getattr(Timing, timing)()
+    world = World(partial(spawn, timing=times), nodes=5, seeds=tuple(range(5)))
+    world.run(times.stable_s + 5.0)
+    run, began = world.submit(0, with_sizes(two_steps(), 4, 12, 8)), world.now
+    health = world.hosts[1].health
+    world.after(at_s, lambda: health.impair("mute"))
+    world.after(at_s + SILENT_S, lambda: health.handicaps.discard("mute"))
+    world.expect(ENDS_S, ended(world, run), "it ends")
+    assert world.now - began < 7.8 + 2 * SILENT_S, "undisturbed it takes up to 7.8 seconds"

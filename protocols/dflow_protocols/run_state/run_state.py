@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
 from ..claiming.ability import Ability, Offers
@@ -74,9 +75,20 @@ class Revision:
     """How often anything changed from which something new may follow: one for all runs of a node."""
 
     number: int = 0
+    due: float = inf  # when something follows from the time alone
+    _last_due: float = -inf
 
     def bump(self) -> None:
         self.number += 1
+
+    def bump_at(self, time: float) -> None:
+        """What failed then may be tried again."""
+        self.due, self._last_due = min(self.due, time), max(self._last_due, time)
+
+    def tick(self, now: float) -> None:
+        if now >= self.due:
+            self.bump()
+            self.due = self._last_due if self._last_due > now else inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from ..run_state import status as runs
 from ..run_state.calls import Calls, FreeSlots
 from ..run_state.outbox import Outbox, is_few
 from ..run_state.run_state import MeshView, Revision, RunState
+from ..shards.holdings import RETRY_S
 from ..steps.batch import Batch
 from ..steps.duties import OpenDuties
 from ..steps.duty import Due, Duty, in_order, watch_homes
@@ -49,7 +50,6 @@ from .outcomes import Outcomes
 from .relaying import Relaying
 from .summary import summary
 
-DISTRUST = 4.0  # suspicion times that a living member whose bulk lane was silent does not count as a holder
 MAX_ERROR = 500  # characters of an error that a report has
 
 
@@ -212,7 +212,8 @@ class Run:
                 self.state.revision.bump()
                 if not missing and not silent:
                     self.state.found_no_room(now)
-                holdings.failed(now, shard, (first, end), missing, out, silent, now + DISTRUST * suspicion_s)
+                holdings.failed(now, shard, (first, end), missing, out, silent, suspicion_s)
+                self.state.revision.bump_at(now + RETRY_S)
             case FetchAdvanced(_, shard):
                 holdings.advanced(now, shard)
         return out

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..events import Action, Drop, Fetch, Send
 from ..journal import Journal
@@ -17,6 +18,8 @@ from ..wire.steps import Bring
 from ..work import Product
 
 RETRY_S = 0.25  # before a fetch that failed is tried again: others may say meanwhile who holds the shard
+SILENT_FOR = 1.0  # suspicion times for which what is asked for again and again may have no answer, as a member may
+DISTRUST = 4.0  # suspicion times that a living member which was silent for longer does not count as a holder
 BRING_S = 1.0  # before a relay is asked once more to bring a shard near
 BRING_ASKS = 8  # for what one holder has, before another one's turn: a relay does not say that it finds nothing
 MOST_ALONG = 256  # outputs that came along are kept in one turn: 4 MiB, and a turn hears of fewer partitions
@@ -49,6 +52,7 @@ class Holdings:
     asks: dict[tuple[ShardId, Range], int] = field(default_factory=dict)  # of relays, for what none has brought yet
     came: dict[ShardId, bytes] = field(default_factory=dict)  # what came along with records in this turn
     tried: dict[tuple[ShardId, Range], NodeId] = field(default_factory=dict)  # who was silent, and alone is asked again
+    unanswered: dict[tuple[ShardId, Range], float] = field(default_factory=dict)  # since when it is asked for in vain
 
     def work_on(self, step: int) -> None:
         """This node works on `step` from now on, and fetches for it."""
@@ -185,7 +189,7 @@ class Holdings:
         self._trust_who_served((shard, chunks))
         self._note_chunk(now, shard)
         self.brought.add(shard)
-        for table in (self.near, self.asks, self.retry_at):
+        for table in (self.near, self.asks, self.retry_at, self.unanswered):
             table.pop((shard, chunks), None)
         if chunks == (0, chunk_count(ref.nbytes)):
             self.keep(ref, product is Product.STATE)
@@ -212,9 +216,11 @@ class Holdings:
         missing: Iterable[NodeId],
         out: list[Action],
         silent: Iterable[NodeId] = (),
-        doubt_until: float = 0.0,
+        suspicion_s: float = 0.0,
     ) -> None:
-        """A fetch gave nothing: forget holders that have it not, doubt silent ones, try again a little later.
+        """A fetch gave nothing: forget holders that have it not, doubt those that are silent for long, try again a
+        little later. A process or a link that stands still for a moment costs that moment: what its holder has would
+        count for nobody else, and for as long as doubts last.
 
         Room that no chunk lies in is given back where a holder was silent: one that cannot be reached would keep a
         store full of nothing. Where holders answered, or room was refused, it is soon asked for again, and two runs
@@ -223,7 +229,7 @@ class Holdings:
         self.tried.pop((shard, chunks), None)
         if self.fetching.pop((shard, chunks), None) is not None:
             self.retry_at[(shard, chunks)] = now + RETRY_S
-            self._distrust({node: doubt_until for node in silent if node not in self.routes})
+            self._note_silence(now, (shard, chunks), [node for node in silent if node not in self.routes], suspicion_s)
         self.holders.get(shard, set()).difference_update(missing)
         self.near.get((shard, chunks), set()).difference_update((*missing, *silent))
         self.changed.note(shard)
@@ -231,6 +237,12 @@ class Holdings:
         if silent and shard in self.begun and not is_fetched and shard not in self.pieces and shard not in self.moved:
             self._end_beginning(shard)
             out.append(Drop(self.run, (shard,)))
+
+    def _note_silence(
+        self, now: float, key: tuple[ShardId, Range], silent: Collection[NodeId], suspicion_s: float
+    ) -> None:
+        if silent and now - self.unanswered.setdefault(key, now) >= SILENT_FOR * suspicion_s:
+            self._distrust(dict.fromkeys(silent, now + DISTRUST * suspicion_s))
 
     def _distrust(self, until: Mapping[NodeId, float]) -> None:
         if not until.keys() <= self.distrusted.keys():
@@ -286,8 +298,7 @@ class Holdings:
             del self.holders[shard]
             self.changed.note(shard)
         self.brought &= set(shards)
-        tables = (self.near, self.asks, self.retry_at, self.tried)
-        self._forget_tries({key[0] for table in tables for key in table} - {*shards})
+        self._forget_tries({key[0] for table in self._tries() for key in table} - {*shards})
 
     def drop_parts(self, out: list[Action]) -> bool:
         """Free what lies here in part and is not on its way: it can be fetched again. Whether there was any."""
@@ -315,7 +326,10 @@ class Holdings:
         if gone:
             out.append(Drop(self.run, tuple(gone)))
 
+    def _tries(self) -> tuple[dict[tuple[ShardId, Range], Any], ...]:
+        return self.near, self.asks, self.retry_at, self.tried, self.unanswered
+
     def _forget_tries(self, shards: Collection[ShardId]) -> None:
-        for table in (self.near, self.asks, self.retry_at, self.tried):
+        for table in self._tries():
             for key in [key for key in table if key[0] in shards]:
                 del table[key]

@@ -10,10 +10,17 @@ SHARDS = (
         "13a",
         "shards.holdings:Holdings.failed",
         lambda original: (
-            lambda self, now, shard, chunks, missing, out, silent=(), doubt_until=0.0: original(
+            lambda self, now, shard, chunks, missing, out, silent=(), suspicion_s=0.0: original(
                 self, now, shard, chunks, missing, out
             )
         ),
+    ),
+    Mutation(
+        "a_moment_of_silence_is_distrusted",
+        "13a",
+        "shards.holdings:SILENT_FOR",
+        lambda original: 0.0,
+        unseen="it costs time alone; `tests/sim/test_late.py` shows it",
     ),
     Mutation(
         "who_serves_after_all_stays_doubted",

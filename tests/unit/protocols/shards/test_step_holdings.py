@@ -6,12 +6,13 @@ import pytest
 
 from dflow_protocols.events import Action, Drop, Fetch, Send
 from dflow_protocols.names import NodeId
-from dflow_protocols.shards.holdings import BRING_ASKS, BRING_S, RETRY_S, Holdings
+from dflow_protocols.shards.holdings import BRING_ASKS, BRING_S, DISTRUST, RETRY_S, Holdings
 from dflow_protocols.wire.steps import Bring
 from dflow_protocols.work import Product
 from tests.unit.protocols.books import MIB, RUN, shard, who
 
 REF = shard("rollout", 3 * MIB)
+SUSPICION_S = 2.0
 ALL = frozenset(who(number) for number in range(1, 6))
 
 
@@ -98,11 +99,17 @@ def test_room_in_which_something_lies_or_is_to_come_is_kept(came: str) -> None:
     assert holdings.all_here() == {REF.id}
 
 
+def silent_for(holdings: Holdings, seconds: float) -> None:
+    """Its holder is asked again and again, until 1.0, and says nothing for so long."""
+    for at in (1.0 - seconds, 1.0):
+        want(holdings, at - RETRY_S)
+        holdings.failed(at, REF.id, (0, 3), [], [], silent=[who(2)], suspicion_s=SUSPICION_S)
+
+
 def test_who_was_silent_and_serves_after_all_is_a_holder_again_at_once() -> None:
-    """Its link was bad for a moment. What it alone has would be made again meanwhile, and wait for the end of doubt."""
+    """Its link was bad for a while. What it alone has would be made again meanwhile, and wait for the end of doubt."""
     holdings = credited(2)
-    want(holdings)
-    holdings.failed(1.0, REF.id, (0, 3), [], [], silent=[who(2)], doubt_until=9.0)
+    silent_for(holdings, SUSPICION_S)
     assert want(holdings, 2.0) == (False, [Fetch(RUN, REF, 0, 3, (who(2),))])
     assert holdings.live_holders(REF.id, ALL) == ()
     holdings.fetched(3.0, REF.id, (0, 3))
@@ -112,12 +119,33 @@ def test_who_was_silent_and_serves_after_all_is_a_holder_again_at_once() -> None
 def test_who_is_silent_again_is_doubted_longer() -> None:
     """It is asked once more only as nobody else has it."""
     holdings = credited(2)
-    want(holdings)
-    holdings.failed(1.0, REF.id, (0, 3), [], [], silent=[who(2)], doubt_until=9.0)
+    silent_for(holdings, SUSPICION_S)
     want(holdings, 2.0)
-    holdings.failed(3.0, REF.id, (0, 3), [], [], silent=[who(2)], doubt_until=11.0)
-    holdings.trust_again(10.0)
+    holdings.failed(3.0, REF.id, (0, 3), [], [], silent=[who(2)], suspicion_s=SUSPICION_S)
+    holdings.trust_again(1.0 + DISTRUST * SUSPICION_S)
     assert not holdings.is_live(REF.id, ALL)
+    holdings.trust_again(3.0 + DISTRUST * SUSPICION_S)
+    assert holdings.is_live(REF.id, ALL)
+
+
+def test_who_serves_nothing_for_less_than_a_suspicion_time_is_a_holder_and_asked_again() -> None:
+    """Its process stood still for a moment: nobody but itself would count what it alone has, for as long as doubts
+    last."""
+    holdings = credited(2)
+    silent_for(holdings, 0.9 * SUSPICION_S)
+    assert holdings.is_live(REF.id, ALL)
+    assert want(holdings, 2.0) == (False, [Fetch(RUN, REF, 0, 3, (who(2),))])
+
+
+def test_silence_before_a_shard_came_is_not_counted_with_later_silence() -> None:
+    holdings = credited(2)
+    silent_for(holdings, 0.9 * SUSPICION_S)
+    want(holdings, 2.0)
+    holdings.fetched(2.0, REF.id, (0, 3))
+    holdings.lose(REF.id)
+    want(holdings, 9.0)
+    holdings.failed(9.5, REF.id, (0, 3), [], [], silent=[who(2)], suspicion_s=SUSPICION_S)
+    assert holdings.is_live(REF.id, ALL)
 
 
 @pytest.mark.parametrize("missing", [[], [who(2)]])
@@ -262,5 +290,5 @@ def test_the_silence_of_a_member_that_is_apart_makes_no_liar_of_it() -> None:
     """It holds what it says, and others fetch from it."""
     holdings = credited(2)
     holdings.reroute({who(2): who(3)})
-    holdings.failed(0.0, REF.id, (0, 3), (), [], silent=(who(2),), doubt_until=9.0)
+    holdings.failed(0.0, REF.id, (0, 3), (), [], silent=(who(2),))
     assert holdings.is_live(REF.id, ALL)
