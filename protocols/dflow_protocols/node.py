@@ -51,7 +51,7 @@ from .events import (
 from .membership.bootstrap import Seed
 from .membership.machine import Membership
 from .membership.table import DRAINED, Changed
-from .membership.timing import Timing
+from .membership.timing import Timing, answer_s
 from .names import NodeId, RunId
 from .run_state import status as runs
 from .run_state.calls import FreeSlots
@@ -384,7 +384,7 @@ class Node:
         self._registry.revision.tick(now)
         if now >= self._refresh_at:
             self._registry.revision.bump()
-            self._refresh_at = now + REFRESH * self.membership.suspicion_s() / 2
+            self._refresh_at = now + REFRESH * answer_s(self.membership.suspicion_s()) / 2
             actions += self._say_again(now)
             actions += self._registry.put_again(self._views.living())
             if self.runs:

@@ -34,9 +34,9 @@ from ..wire.steps import StealAsk, StealGrant, StealRefuse, Stolen
 from ..work import BlockWork, ChainWork
 
 GRANT_LEASE = 1.0  # suspicion times that a grant waits for the thief's first claim; a fetch of inputs lies between
-REPEAT_AFTER = 0.25  # suspicion times without an answer
+REPEAT_AFTER = 0.25  # answer times without an answer
 REPEATS = 2
-LEAVE_ALONE = 0.5  # suspicion times that one who refused is not asked again
+LEAVE_ALONE = 0.5  # answer times that one who refused is not asked again
 STEAL_COST_S = 0.03  # two messages, a start elsewhere, perhaps a fetch
 WORTH = 0.75  # of the time that the victim alone would take: the thief has to be done by then, or it is not worth it
 STEALABLE = (BLOCK, CHAIN, CHAIN_REST, EVALUATE, AHEAD, AHEAD_REST)
@@ -195,7 +195,7 @@ class Stealing:
             self._ask_again(now, mesh, out)
             return
         if now >= self._tries_until:
-            self._tries, self._tries_until = 0, now + LEAVE_ALONE * mesh.suspicion_s
+            self._tries, self._tries_until = 0, now + LEAVE_ALONE * mesh.answer_s
         if self._tries > log2(len(mesh.living)):
             return
         rich = self._rich(now, mesh)
@@ -215,10 +215,10 @@ class Stealing:
     def _ask_again(self, now: float, mesh: MeshView, out: list[Action]) -> None:
         asked = self._asked
         assert asked is not None
-        if now - asked.at <= REPEAT_AFTER * mesh.suspicion_s:
+        if now - asked.at <= REPEAT_AFTER * mesh.answer_s:
             return
         if asked.repeats == REPEATS or asked.victim not in mesh.living:
-            self._left_alone[asked.victim] = now + LEAVE_ALONE * mesh.suspicion_s
+            self._left_alone[asked.victim] = now + LEAVE_ALONE * mesh.answer_s
             self._asked = None
             return
         asked.again(now)
@@ -270,7 +270,7 @@ class Stealing:
             self._answers[source] = StealGrant(self._state.id, ask.request, ask.version, units)
             out.append(Send(source, self._answers[source]))
         else:
-            wait_s = LEAVE_ALONE * mesh.suspicion_s
+            wait_s = LEAVE_ALONE * mesh.answer_s
             out.append(Send(source, StealRefuse(self._state.id, ask.request, ask.version, self.backlog(), wait_s)))
 
     def _give(self, now: float, mesh: MeshView, source: NodeId, ask: StealAsk, out: list[Action]) -> tuple[Stolen, ...]:

@@ -7,6 +7,14 @@ from dataclasses import dataclass, replace
 
 from .broadcast import RETRANSMIT_FACTOR
 
+MOST_ANSWER_S = 8.0
+
+
+def answer_s(suspicion_s: float) -> float:
+    """The unit of delays that are waited for an answer, or for what may have been lost on its way: a suspicion time,
+    but where a site is that patient with who is silent. A lost word is no sooner heard for that."""
+    return min(suspicion_s, MOST_ANSWER_S)
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:

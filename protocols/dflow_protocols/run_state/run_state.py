@@ -15,6 +15,7 @@ from ..claiming.ability import Ability, Offers
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
 from ..events import Persist, Report
+from ..membership.timing import answer_s
 from ..names import MANIFEST, NodeId, Partition, RunId, ShardId, ShardRef, SpecId, TaskKey, VersionId
 from ..pipeline.plan import StepPlan
 from ..pipeline.plan import plan as make_plan
@@ -58,6 +59,11 @@ class MeshView:
     def on_duty(self) -> frozenset[NodeId]:
         """The living that take new work."""
         return self.living - self.drained if self.drained else self.living
+
+    @property
+    def answer_s(self) -> float:
+        """For how long an answer is waited for, or what may have been lost."""
+        return answer_s(self.suspicion_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from ..wire.steps import (
 from ..work import Product
 from .vouched import Vouched
 
-REFRESH = 0.5  # suspicion times between two looks at a step that waits: twice within the shortest other delay
+REFRESH = 0.5  # answer times between two looks at a step that waits: twice within the shortest other delay
 IDS_A_MESSAGE = 8_192
 
 
@@ -55,7 +55,7 @@ class AntiEntropy:
     def refresh(self, now: float, mesh: MeshView, at_once: bool, out: list[Action]) -> bool:
         """Say again what others may not have heard, and ask for what this node may not have heard. False where it is
         not yet time for that."""
-        state, header, patience_s = self._state, self._state.position, REFRESH * mesh.suspicion_s
+        state, header, patience_s = self._state, self._state.position, REFRESH * mesh.answer_s
         if state.is_active and header is not None:  # before whoever made it could be found to be dead
             for each in state.views(now, mesh, header):
                 self._outbox.tell_copied(each, out)

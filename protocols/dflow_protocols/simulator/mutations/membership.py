@@ -42,6 +42,13 @@ MEMBERSHIP = (
         unseen="it costs time alone, and drawn cuts seldom strike a member again and again; "
         "`tests/unit/protocols/runs/test_mesh.py` shows it",
     ),
+    Mutation(
+        "a_lost_word_waits_like_a_silent_member",
+        "13",
+        "membership.timing:answer_s",
+        lambda original: lambda suspicion_s: suspicion_s,
+        unseen="drawn worlds have the times of one machine; `tests/sim/test_losses.py` shows it",
+    ),
     Mutation("nobody_passes_frames_on", "18a", "runs.framing:pass_on", gives([])),
     Mutation(
         "nobody_refutes",
