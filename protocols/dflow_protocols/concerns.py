@@ -230,7 +230,7 @@ ROOMS: Final[dict[str, Concern]] = {
     "wire.refused": Concern("{peer} sends what cannot be read: {error}", _UPGRADE, ("peer",), stands_s=MINUTES),
     "wire.too_long": Concern("a {message} is longer than a frame may be: {error}", _FAULT, ("message",), (), HOUR),
     "transport.stranger": Concern(
-        "somebody whose key is not on the allow-list dials: {peer}, {why}",
+        "a stranger dials from {peer}: {why}",
         "a host of yours: `dflow keys authorize`; else nothing, it gets no byte",
         stands_s=MINUTES,
     ),
