@@ -21,7 +21,7 @@ from blake3 import blake3
 from dflow_protocols.names import CHUNK_BYTES, ShardId, chunk_hash, shard_id
 from dflow_protocols.versions.saved import FILE, read_saved
 
-from ..errors import EXIT_FAILED, EXIT_WRONG_INPUT, CliError
+from ..errors import EXIT_FAILED, EXIT_WRONG_INPUT, CliError, writing
 from ..kept.source import Source, origin
 from ..output import note
 from .rounding import round_folder
@@ -51,35 +51,36 @@ def export_checkpoint(
         raise CliError("is there already", where=str(place), hint="name a folder that is not there yet")
     answer = source.call("checkpoints", {"run": run})
     holders = _wanted(answer, run, step, starting, lying)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    draft = place.with_name(f".{place.name}.{os.getpid()}")
-    problems: list[CliError] = []
-    for holder in holders:
-        try:
-            draft.mkdir()
-            version = _bring(source, run, holder, draft)["version"]
-            if merge:
-                _merge(draft)
-            if dtype != "float32":
-                round_folder(draft)
-            _sync(draft)
-            draft.rename(place)
-        except CliError as problem:
-            problems.append(problem)
-            continue
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
-        files = sorted(file for file in place.rglob("*") if file.is_file())
-        return {
-            "step": holder["step"],
-            "version": version,
-            "node": holder["node"],
-            "bytes": sum(file.stat().st_size for file in files),
-            "files": [str(file.relative_to(place)) for file in files],
-            "missing": answer["missing"],
-            **origin(answer),
-        }
-    raise problems[-1]
+    with writing(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = place.with_name(f".{place.name}.{os.getpid()}")
+        problems: list[CliError] = []
+        for holder in holders:
+            try:
+                draft.mkdir()
+                version = _bring(source, run, holder, draft)["version"]
+                if merge:
+                    _merge(draft)
+                if dtype != "float32":
+                    round_folder(draft)
+                _sync(draft)
+                draft.rename(place)
+            except CliError as problem:
+                problems.append(problem)
+                continue
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+            files = sorted(file for file in place.rglob("*") if file.is_file())
+            return {
+                "step": holder["step"],
+                "version": version,
+                "node": holder["node"],
+                "bytes": sum(file.stat().st_size for file in files),
+                "files": [str(file.relative_to(place)) for file in files],
+                "missing": answer["missing"],
+                **origin(answer),
+            }
+        raise problems[-1]
 
 
 def _wanted(

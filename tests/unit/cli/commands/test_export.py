@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,23 @@ def test_nothing_is_left_of_what_cannot_be_had(
     assert main(["export", RUN, str(mesh / "out"), "--dir", str(mesh)]) == 1
     assert "of n2 has other bytes than were saved" in capsys.readouterr().err
     assert {place.name for place in mesh.iterdir()} - {"client.key", "known.json"} <= before
+
+
+def test_a_disk_that_is_full_is_named(
+    mesh: Path, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The kernel names no file where there is no room, and "the command itself may have done its work" was not so."""
+    serve(daemon)
+
+    def full(_: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("dflow_cli.own_run.exporting._sync", full)
+    assert main(["export", RUN, str(mesh / "out"), "--dir", str(mesh)]) == 2
+    told = capsys.readouterr().err
+    assert f"error: {mesh / 'out'}: No space left on device" in told
+    assert "free some room there" in told
+    assert not [place for place in mesh.iterdir() if "out" in place.name]
 
 
 @pytest.mark.parametrize("name", ["../out.py", "/tmp/of_another.py"])
