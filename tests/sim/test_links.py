@@ -7,14 +7,16 @@ from itertools import combinations
 
 import pytest
 
+from dflow_protocols.events import Action, Event, Start
 from dflow_protocols.simulator.faults import CloseLane, Cut, Join, Pause, Sever, Split
 from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.model.host import Host
 from dflow_protocols.simulator.spawn import spawn
-from dflow_protocols.simulator.toy import warm_then_two
+from dflow_protocols.simulator.toy import two_steps, warm_then_two, with_sizes
 from dflow_protocols.simulator.watching.checker import living_at
 from dflow_protocols.simulator.world import World
-from tests.support.simulated import ENDS_S, mesh
+from dflow_protocols.work import BlockWork, ChainWork, SliceWork, Work
+from tests.support.simulated import ENDS_S, FORMED_S, mesh
 
 NODES = 5
 MANY = 16
@@ -32,6 +34,7 @@ SLOWER = 3.0  # times the run of the undisturbed mesh
 UNREACHED_S = 10.0  # a lane is tried four times, which takes 7.5 s, before anybody hears that it failed
 BURIED_S = 5.0  # by when whoever stands still is held dead; and before its lanes are tried once more
 COUNTS_S = 1.5  # a dial, and that all hear of it
+SILENT_S = 1.6  # longer than a silent home is waited for, and no death
 REPORTED_S = 90.0  # a pair that is apart for a minute is told of by then
 TOGETHER_S = 10.0
 
@@ -166,6 +169,40 @@ def test_whom_nobody_can_dial_counts_to_nobody_when_it_comes_back_from_the_dead(
     for _ in range(100):
         assert not counting(world, closed)
         world.run(0.1)
+
+
+class Begun:
+    """A watcher of the works that one machine begins, but for versions, which each makes for itself."""
+
+    def __init__(self, host: Host) -> None:
+        self.of, self.works = host, list[Work]()
+
+    def saw(self, host: Host, action: Action) -> None:
+        if host is self.of and isinstance(action, Start) and isinstance(action.work, ChainWork | BlockWork | SliceWork):
+            self.works.append(action.work)
+
+    def heard(self, host: Host, event: Event) -> None:
+        """Of no account."""
+
+    def dies(self, host: Host) -> None:
+        """Of no account."""
+
+
+@pytest.mark.parametrize("at_s", [1.0, 6.0])
+def test_whom_nobody_can_dial_takes_nothing_that_others_are_late_with(at_s: float) -> None:
+    """It hears of the run, copies versions and is idle. What it made of units whose homes stood still for a moment
+    nobody could have fetched."""
+    world = World(spawn, nodes=3, seeds=(0, 1, 2))
+    world.run(FORMED_S)
+    closed = closed_one(world)
+    begun = Begun(closed)
+    world.watch(begun)
+    run = world.submit(0, with_sizes(two_steps(), 6, 12, 8))
+    for other in range(3):
+        world.at(world.now + at_s, Pause(SILENT_S, other))
+    world.expect(ENDS_S, ended(world, run), "it ends")
+    assert run in node(closed).runs
+    assert begun.works == []
 
 
 def test_who_can_be_dialled_when_it_comes_back_counts_at_once() -> None:

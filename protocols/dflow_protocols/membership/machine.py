@@ -396,7 +396,8 @@ class Membership:
         if self.reach.fail(node, lane, address):
             fields = {"node": node, "lane": lane, "address": address}
             out.append(Report("membership.unreached", fields, "warning"))
-        out.append(Send(node, Unreachable(lane, address)))
+        ways = (False, True) if node in self._links.routes else (False,)  # it has links, where no relay can dial it
+        out += [Send(node, Unreachable(lane, address), is_direct) for is_direct in ways]
 
     # Time ------------------------------------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ class MeshView:
     drained: frozenset[NodeId] = frozenset()  # of the living, those that take no new work
     routes: Mapping[NodeId, NodeId] = field(default_factory=dict)  # members without a link to this one -> next hop
     is_rejoining: bool = False  # whether this node slept for long, and nobody has told it yet what happened meanwhile
+    is_cut_off: bool = False  # whether all others say that they cannot dial it, so that its work counts for nobody
 
     @property
     def on_duty(self) -> frozenset[NodeId]:
@@ -271,7 +272,8 @@ class RunState:
             header,
             self.holdings,
             self.failures,
-            is_idle=not running and not is_ahead,  # whose home comes to it later is not waited for before
+            # what is ahead has a home that comes to it later, and what nobody can fetch is of no use
+            is_idle=not (running or is_ahead or mesh.is_cut_off),
             loans=self.loans,
             ability=self.ability,
             offers=mesh.offers,

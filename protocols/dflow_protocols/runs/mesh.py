@@ -45,7 +45,8 @@ class Mesh:
         """What MeshView says, which has the same fields. The same object until it changes."""
         living = self.living()
         is_rejoining = self._membership.is_rejoining
-        says, known = (is_gathered, is_shared, unable, is_rejoining), self._view
+        is_cut_off = self._is_cut_off()
+        says, known = (is_gathered, is_shared, unable, is_rejoining, is_cut_off), self._view
         if known is None or says != self._says or now >= self._stable_again_at:
             self._says = says
             known = self._view = MeshView(
@@ -61,6 +62,7 @@ class Mesh:
                 drained=self._membership.drained() & living,
                 routes=self._membership.routes,
                 is_rejoining=is_rejoining,
+                is_cut_off=is_cut_off,
             )
         return known
 
@@ -77,6 +79,14 @@ class Mesh:
         here = me | {node for node, at in here_at.items() if at <= now}
         steady = me | {node for node, at in steady_at.items() if at <= now}
         return steady if 2 * len(steady) > len(here) else here
+
+    def _is_cut_off(self) -> bool:
+        """Whether no other member can dial this one, by the word of all."""
+        complaints = self._membership.reach.complaints
+        if not complaints:
+            return False  # nearly always
+        others = self._living - {self._me}
+        return bool(others) and others <= {source for source, _ in complaints}
 
     def _metas(self) -> Mapping[NodeId, Meta]:
         members = self._membership.members

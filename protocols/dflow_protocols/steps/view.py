@@ -53,7 +53,7 @@ class StepView:
     trains: Header  # the version that is updated, and evaluated; of a step ahead the one that this node works from
     holdings: Holdings
     failures: Failures
-    is_idle: bool  # whether nothing of this step runs here: only then may it run what others were dealt
+    is_idle: bool  # whether nothing of this step runs here, and might: only then may it run what others were dealt
     loans: Loans
     ability: Ability
     offers: Offers = field(default_factory=dict)  # what each member has that a stage may require

@@ -19,6 +19,13 @@ MEMBERSHIP = (
     Mutation("two_of_one_key_both_speak", "17a", "membership.duplicate:Duplicate.yields_to", gives(False)),
     Mutation("who_cannot_be_dialled_counts", "18", "membership.reach:Reach.fail", gives(False)),
     Mutation(
+        "who_cannot_be_dialled_takes_orphans",
+        "18",
+        "runs.mesh:Mesh._is_cut_off",
+        gives(False),
+        unseen="it costs that node's time alone; `tests/sim/test_links.py` shows it",
+    ),
+    Mutation(
         "lanes_are_forgotten_with_a_death",
         "18",
         "membership.reach:Reach.bury",
