@@ -8,6 +8,7 @@ a socket, cannot outlast it.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -20,16 +21,18 @@ from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 EXIT_FORCED = 128 + signal.SIGTERM
+SAME_S = 0.3  # `timeout` tells a process and then its group, a terminal's kernel and shell each say that it closes
 CLOSING_S = 1.5  # of the time to leave, for closing sockets and children
 LAST_WORDS_S = 0.3  # for telling that time is up, to a disk that may be what holds it up
 
 
 class StopSignals:
-    """Made once, in the main thread, before anything that takes time."""
+    """Made once, in the main thread, before anything that takes time. `clock` tells seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._came = os.eventfd(0, os.EFD_CLOEXEC)
         self._is_serving = False
+        self._clock, self._taken_at = clock, -math.inf
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
                 signal.signal(number, self._on_signal)
@@ -44,6 +47,9 @@ class StopSignals:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self._is_serving:
             os._exit(0)
+        if self._clock() < self._taken_at + SAME_S:
+            return
+        self._taken_at = self._clock()
         os.eventfd_write(self._came, 1)
 
     def _watch(self, leave: Callable[[], object], patience_s: float, on_overdue: Callable[[str], object]) -> None:

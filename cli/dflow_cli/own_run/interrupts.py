@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Self
 
 from ..output import note
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAME_S = 0.3  # `timeout`, `uv run` and their like pass on what the whole process group hears: one interrupt, told twice
 
 
 class Interrupts:
     """Each raises KeyboardInterrupt where the command is, but the first one where it is nearly done. A context manager.
 
-    What the caller ignores stays ignored: `nohup dflow run SPEC &` outlives its terminal.
+    What the caller ignores stays ignored: `nohup dflow run SPEC &` outlives its terminal. `clock` tells seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.count = 0
+        self._clock, self._taken_at = clock, -math.inf
         self._said = ""
         self._due = 0  # interrupts that raise, or are to
         self._is_shielded = False
@@ -61,6 +65,9 @@ class Interrupts:
     def _take(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:  # a terminal that closes tells its kernel and its shell, and both tell us
             signal.signal(number, signal.SIG_IGN)
+        if self._clock() < self._taken_at + SAME_S:
+            return
+        self._taken_at = self._clock()
         self.count += 1
         if self.count == 1 and self._said:
             note(self._said)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dflow_cli.own_run.interrupts import SIGNALS, Interrupts
+from dflow_cli.own_run.interrupts import SAME_S, SIGNALS, Interrupts
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +43,22 @@ def test_a_terminal_that_closes_is_one_interrupt_though_it_says_so_twice() -> No
         assert interrupts.count == 1
 
 
+@pytest.mark.parametrize("number", SIGNALS[:2])
+def test_an_interrupt_that_is_told_twice_is_one(number: signal.Signals) -> None:
+    """`timeout 8h dflow run SPEC` sends SIGTERM to the command, and to its group: all steps since the last checkpoint
+    were lost, as by somebody who cannot wait. A hand that presses twice takes longer."""
+    now = [0.0]
+    with Interrupts(lambda: now[0]) as interrupts:
+        with pytest.raises(KeyboardInterrupt):
+            send(number)
+        now[0] += SAME_S / 2
+        send(number)
+        assert interrupts.count == 1
+        now[0] += SAME_S
+        with pytest.raises(KeyboardInterrupt):
+            send(number)
+
+
 def test_what_nohup_ignores_stays_ignored() -> None:
     """`nohup dflow run SPEC &` is meant to outlive its terminal."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -53,9 +69,11 @@ def test_what_nohup_ignores_stays_ignored() -> None:
 
 def test_the_first_interrupt_only_speaks_where_the_command_is_nearly_done(capsys: pytest.CaptureFixture[str]) -> None:
     """Results that come home take seconds, and whoever cannot wait says so twice."""
-    with Interrupts() as interrupts, interrupts.finishing("coming home"):
+    now = [0.0]
+    with Interrupts(lambda: now[0]) as interrupts, interrupts.finishing("coming home"):
         send(signal.SIGINT)
         assert capsys.readouterr().err == "coming home\n"
+        now[0] += SAME_S
         with pytest.raises(KeyboardInterrupt):
             send(signal.SIGINT)
 

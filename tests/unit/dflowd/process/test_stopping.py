@@ -27,3 +27,24 @@ def test_a_signal_that_a_waiting_thread_gets_is_heard() -> None:
     too: the thread that waits for the question must outlive both."""
     done = subprocess.run([sys.executable, "-c", ASKED], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "leaves\n"), done.stderr
+
+
+TWICE = """
+import os, signal
+from dflowd.process.stopping import SAME_S, StopSignals
+
+now = [0.0]
+signals = StopSignals(lambda: now[0])
+signals._is_serving = True
+for number, later_s in ((signal.SIGTERM, 0), (signal.SIGTERM, SAME_S / 3), (signal.SIGHUP, SAME_S / 3), (15, SAME_S)):
+    now[0] += later_s
+    os.kill(os.getpid(), number)
+    print(os.eventfd_read(signals._came) if later_s in (0, SAME_S) else signal.Signals(number).name)
+"""
+
+
+def test_a_signal_that_is_told_twice_is_one() -> None:
+    """`timeout 8h dflowd run` sends SIGTERM to the daemon, and to its group; a terminal that closes tells by its kernel
+    and by its shell: the second one ended the daemon before it had handed anything over."""
+    done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["1", "SIGTERM", "SIGHUP", "1"]), done.stderr
