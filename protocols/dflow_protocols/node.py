@@ -477,16 +477,19 @@ class Node:
     # Leaving, draining ----------------------------------------------------------------------------------------------
 
     def _leave(self, now: float, actions: list[Action | Changed]) -> None:
-        """Start nothing more, give up what runs, and ask another member to keep what only this one has."""
+        """Start nothing more, give up what runs, and ask another member to keep what only this one has. To all others
+        it is drained from now on, which is kept on no disk."""
         self._leaving = True
+        drained = self.membership.drained()
+        actions += self.membership.drain(now, True)
         mesh = self._mesh(now)
         for run in self.runs.values():
-            actions += run.leave(now, mesh)
+            actions += run.leave(now, mesh, drained)
 
     def _drain(self, now: float, event: DrainRequested, actions: list[Action | Changed]) -> None:
         """Take no new work, or some again. It is kept on disk: a host may be started more than once while it is
         mended."""
-        actions += self.membership.drain(now, event.drained)
+        actions += self.membership.drain(now, event.drained or self._leaving)
         self._registry.revision.bump()
         actions += self._say_again(now, at_once=True)
         what = "drained" if event.drained else "takes work"

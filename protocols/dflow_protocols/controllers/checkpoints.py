@@ -7,6 +7,7 @@ others say is hearsay: it decides who waits for whom, and which own checkpoint i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from ..events import Action, Discard, Report
 from ..names import NodeId, Once, TaskKey, VersionId
@@ -172,6 +173,7 @@ class Checkpoints:
         that is switched off, or a run that is resumed, loses no step. True while that is under way. Tried once; but
         what gave way to another run, and is to go on by itself, stays until it, or a better one, lies on a disk."""
         run, own = self._state, self._state.versions.own
+        mesh = self._before_leaving(mesh) if run.is_leaving else mesh
         if any(isinstance(call.work, SaveWork) for call in run.calls.values()):
             return True
         own = self._to_leave(own) if own is not None else None
@@ -186,6 +188,11 @@ class Checkpoints:
         self._has_parted = True
         self._calls.begin(now, duty, own, out)
         return True
+
+    def _before_leaving(self, mesh: MeshView) -> MeshView:
+        """With those on duty who were when this node was asked to leave, itself among them: where all were asked, each
+        would else leave it to the others, or, when it has heard of all of them, write it too."""
+        return replace(mesh, drained=self._state.drained_before & mesh.living)
 
     def _to_leave(self, own: Header) -> Header:
         """Of a step of the pipeline that makes several updates, the version that it began with: what was sampled by it

@@ -29,11 +29,12 @@ class Leaving:
         self._is_saving = False
         self._asked = 0
 
-    def begin(self, now: float, mesh: MeshView) -> list[Action]:
-        """Give up what runs here, and ask a living member to keep what nobody else holds."""
+    def begin(self, now: float, mesh: MeshView, drained: frozenset[NodeId]) -> list[Action]:
+        """Give up what runs here, and ask a living member to keep what nobody else holds. `drained`: who was until
+        now."""
         state, out = self._state, list[Action]()
         self._calls.stop_all(out, but_saves=True)
-        state.leave()
+        state.leave(drained)
         if self._give_back(now, mesh, out):
             self.hand_over(mesh, out)
         return out

@@ -141,6 +141,7 @@ class RunState:
     freed_before: int = 0  # books of earlier steps are gone
     freed_amid: range = range(0)  # and those of these, updates amid a step of the pipeline
     is_leaving: bool = False  # the run starts nothing more here
+    drained_before: frozenset[NodeId] = frozenset()  # who was drained when this node was asked to leave
     is_paused: bool = False  # in the smaller part of a split, where the pipeline asks that this part waits
     is_cleared: bool = False  # the run is over, and nothing of it is left here but its status
     advanced_at: float = field(init=False)  # when the own head last changed
@@ -446,9 +447,9 @@ class RunState:
         self.versions.drop_with(shard)
         self.advanced(now)
 
-    def leave(self) -> None:
-        """This node is about to leave."""
-        self.is_leaving = True
+    def leave(self, drained: frozenset[NodeId]) -> None:
+        """This node is about to leave. `drained`: who was until now."""
+        self.is_leaving, self.drained_before = True, drained
 
     def pause(self) -> None:
         self.is_paused = True

@@ -147,7 +147,7 @@ class Registry:
         from_start = runs.begins_anew(status)
         run = self._open(now, status, old.state.pipeline, restored=True, saved=() if from_start else left)
         if old.state.is_leaving:
-            run.state.leave()
+            run.state.leave(old.state.drained_before)
         if from_start:
             old.ending.clear(out)
             out += [Discard(run.id, header.step, header.id) for header in left]

@@ -239,11 +239,12 @@ class Run:
         self.state.revision.bump()
         self.rosters.go_on(now, mesh, out)
 
-    def leave(self, now: float, mesh: MeshView) -> list[Action]:
-        """Start nothing more, give up what runs, and ask another member to keep what only this one has."""
+    def leave(self, now: float, mesh: MeshView, drained: frozenset[NodeId]) -> list[Action]:
+        """Start nothing more, give up what runs, and ask another member to keep what only this one has. `drained`: who
+        was until now."""
         self.state.lapse(now, mesh)
         self.state.revision.bump()
-        return self.leaving.begin(now, mesh)
+        return self.leaving.begin(now, mesh, drained)
 
     def stand_aside(self, now: float, mesh: MeshView) -> list[Action]:
         """No slot of this node works any more: others take what it ran."""
@@ -360,9 +361,10 @@ class Run:
         if state.versions.own is None and mesh.on_duty and self.checkpoints.mine:
             self.beginning.reconcile(now, mesh, free, out)
         self.draining.reconcile(now, mesh, out)
-        self.alarm.stand_by(mesh, out)
         if state.is_leaving:
             self.leaving.reconcile(now, mesh, out)
+        else:
+            self.alarm.stand_by(mesh, out)
 
     def _catch_up(self, now: float, mesh: MeshView, out: list[Action]) -> None:
         """Copy a better version than the own one, if there is one."""

@@ -23,6 +23,18 @@ def _of_any_attempt(original: Any) -> Any:
     return lambda self, source, put: self.learn(source, put.heads)
 
 
+def _untold(_: Any) -> Any:
+    """Who leaves says so to nobody before it is done."""
+
+    def leave(self: Any, now: float, actions: Any) -> None:
+        self._leaving = True
+        mesh = self._mesh(now)
+        for run in self.runs.values():
+            actions += run.leave(now, mesh, mesh.drained)
+
+    return leave
+
+
 CONTROLLERS = (
     Mutation(
         "no_bound_on_uncommitted_versions",
@@ -182,6 +194,22 @@ CONTROLLERS = (
     ),
     Mutation("a_damaged_checkpoint_is_tried_again", "15d", "controllers.checkpoints:Checkpoints.refuse", gives(None)),
     Mutation("leaving_hands_nothing_over", "16", "controllers.leaving:Leaving.hand_over", gives(None)),
+    Mutation(
+        "who_leaves_is_counted_on",
+        "16",
+        "node:Node._leave",
+        _untold,
+        unseen="seldom is a node of a drawn world asked to leave as it saves the last version; "
+        "`tests/sim/test_leave.py:test_the_end_lies_on_two_disks_that_stay`",
+    ),
+    Mutation(
+        "who_leaves_leaves_it_to_others",
+        "16",
+        "controllers.checkpoints:Checkpoints._before_leaving",
+        lambda original: lambda self, mesh: mesh,
+        unseen="seldom are all nodes of a drawn world asked to leave in one moment; "
+        "`tests/sim/test_power_cut.py:test_a_site_that_is_switched_off_in_order_loses_no_step`",
+    ),
     Mutation("leaving_gives_nothing_back", "16", "controllers.leaving:Leaving._give_back", gives(False)),
     Mutation("a_drained_node_lets_nothing_go", "16a", "controllers.draining:Draining.reconcile", gives(None)),
 )

@@ -239,7 +239,7 @@ def test_a_node_that_leaves_does_not_wait_for_a_disk_though_its_run_gave_way() -
     """Who asked it to go would wait for ever where that disk is full."""
     run, checkpoints = kept()
     run.state.end(runs.FAILED, {runs.YIELDS: "another run"})
-    run.state.leave()
+    run.state.leave(frozenset())
     assert checkpoints.part(0.0, mesh(1), run.out)
     (start,) = (action for action in run.out if isinstance(action, Start))
     run.calls.take(start.call)

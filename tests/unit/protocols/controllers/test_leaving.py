@@ -34,7 +34,7 @@ def test_what_runs_is_stopped_and_no_longer_claimed() -> None:
     run = ARun()
     run.state.versions.observe(who(2), heartbeat(ZERO))
     call = begin_partition(run)
-    run.out += leaving(run).begin(1.0, ALL)
+    run.out += leaving(run).begin(1.0, ALL, frozenset())
     assert Stop(call) in run.out
     assert run.state.is_leaving
     assert {to for to, claim in run.told(ClaimPut) if claim == ClaimPut(RUN, 0, ())} == {who(2), who(3)}
@@ -55,7 +55,7 @@ def test_a_checkpoint_that_is_being_written_is_finished() -> None:
     """It may be the only copy that is left when all leave."""
     run = ARun(own=ONE)
     save = run.calls.begin(0.0, Duty(0, TaskKey(1, "checkpoint", Once("save")), SaveWork(RUN, ONE), (), ()), ONE, [])
-    assert not any(isinstance(action, Stop) for action in leaving(run).begin(1.0, ALL))
+    assert not any(isinstance(action, Stop) for action in leaving(run).begin(1.0, ALL, frozenset()))
     assert list(run.state.calls) == [save]
 
 
@@ -63,7 +63,7 @@ def test_a_version_that_nobody_else_holds_is_handed_to_a_living_member() -> None
     """Else a node that leaves in good order would take the run's weights with it."""
     run = ARun()
     leave = leaving(run)
-    run.out += leave.begin(1.0, ALL)
+    run.out += leave.begin(1.0, ALL, frozenset())
     ((keeper, keep),) = run.told(Keep)
     assert keeper in (who(2), who(3))
     assert keep == Keep(RUN, tuple(ref for _, ref in ZERO.state))
@@ -85,7 +85,7 @@ def test_who_is_alone_saves_its_version_and_may_go() -> None:
     """A site that is switched off, node by node, loses no step."""
     run, alone = ARun(own=ONE), mesh(1)
     leave = leaving(run)
-    leave.begin(1.0, alone)
+    leave.begin(1.0, alone, frozenset())
     leave.reconcile(1.0, alone, run.out)
     (start,) = (action for action in run.out if isinstance(action, Start))
     assert start.work == SaveWork(RUN, ONE)

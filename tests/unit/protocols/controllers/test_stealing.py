@@ -157,7 +157,7 @@ def test_a_node_that_leaves_gives_nothing_and_seeks_nothing() -> None:
     busy, idle = Party(busy=True), Party(busy=False)
     idle.hear(2, 5)
     for party in (busy, idle):
-        party.run.state.leave()
+        party.run.state.leave(frozenset())
     assert idle.seek(0.0) == []
     (refusal,) = busy.answer(ask(1))
     assert isinstance(refusal, StealRefuse)

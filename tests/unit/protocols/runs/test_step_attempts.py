@@ -69,7 +69,7 @@ def test_who_leaves_while_a_failed_run_is_being_saved_waits_for_that() -> None:
     run.outbox.end(runs.FAILED, {"error": "x"}, AROUND, [])
     run.reconcile(1.0, AROUND, FreeSlots(1))
     assert [type(call.work) for call in run.state.calls.values()] == [SaveWork]
-    run.leaving.begin(1.1, AROUND)
+    run.leaving.begin(1.1, AROUND, frozenset())
     run.reconcile(1.1, AROUND, FreeSlots(1))
     assert not run.leaving.is_done(AROUND)
     (call,) = run.state.calls
