@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dflow_protocols.pipeline import Pipeline, Stage
-from dflow_protocols.simulator.toy import with_bfloat16, with_lag, with_segments, with_updates
+from dflow_protocols.simulator.toy import with_bfloat16, with_kept_reference, with_lag, with_segments, with_updates
 from tests.support.alone import weights_of
 from tests.support.mesh import Daemon, Mesh
 from tests.support.strike import all_stages, await_stable, ended, is_alive, running_step, running_tasks, sealer, strike
@@ -106,6 +106,19 @@ def test_a_death_while_steps_are_sampled_ahead_changes_nothing(trial: Trial) -> 
     trial.seen(run, "learn", "b", 1)
     strike(trial.mesh, trial.seen(run, "roll", "p", 2)[-1])
     trial.check(run, "killed in a rollout of a step ahead", behind)
+
+
+def test_a_death_while_steps_ahead_are_scored_by_what_the_model_began_as_changes_nothing(trial: Trial) -> None:
+    """Whoever samples them has the reference with the version that it samples from, and so does who steps in."""
+    behind = with_lag(with_kept_reference(SPEC, 0), 1)
+    undisturbed = ended(trial.mesh, trial.submit(spec=behind))
+    assert undisturbed["state"] == "done", undisturbed["error"]
+    run = trial.submit(spec=behind)
+    trial.seen(run, "learn", "b", 1)
+    strike(trial.mesh, trial.seen(run, "roll", "p", 2)[-1])
+    answer = ended(trial.mesh, run)
+    assert (answer["state"], answer["weights"]) == ("done", undisturbed["weights"]), answer["error"]
+    assert answer["reproducibility"] == "exact"
 
 
 def test_a_death_while_segments_of_steps_ahead_are_sampled_loses_and_doubles_nothing(trial: Trial) -> None:

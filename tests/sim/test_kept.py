@@ -18,6 +18,7 @@ from dflow_protocols.simulator.toy import (
     warm_then_two,
     with_adapters,
     with_kept_reference,
+    with_lag,
     with_sizes,
 )
 from dflow_protocols.simulator.watching.runs.purity import Purity
@@ -27,7 +28,9 @@ from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
 
 KEPT = role("reference")
 WARM = with_kept_reference(with_sizes(warm_then_two(every=1), 5, 3, 4), 2)
+BEHIND = with_lag(with_kept_reference(with_sizes(warm_then_two(every=1), 5, 3, 4), 1), 1)
 PIPELINES = {
+    "rollouts a step behind": BEHIND,
     "after a warm-up": WARM,
     "from the first step on": with_kept_reference(two_steps(), 0),
     "several updates": with_kept_reference(several_updates(), 0),
@@ -63,27 +66,29 @@ def test_who_comes_late_has_the_reference_of_the_others(noise: frozenset[type]) 
         assert noise or weights == undisturbed_weights(WARM)
 
 
+@pytest.mark.parametrize("name", ["after a warm-up", "rollouts a step behind"])
 @pytest.mark.parametrize("tenths", range(0, 60, 10))
-def test_a_joiner_goes_on_alone_from_what_it_copied(tenths: int) -> None:
+def test_a_joiner_goes_on_alone_from_what_it_copied(tenths: int, name: str) -> None:
     """With a version comes the reference that all later steps ask: those who made it may all be gone."""
-    world, run = mesh(2, pipeline=WARM)
+    world, run = mesh(2, pipeline=PIPELINES[name])
     joiner = world.add((0,))
     world.at(world.now + 0.2, Join(joiner.index))
     world.run(30.0, lambda: joiner.machine is not None and state_at(joiner, run) is not None)
     for node in (0, 1):
         world.at(world.now + tenths / 10, Crash(node))
     world.run(tenths / 10 + 0.1)
-    assert finish(world, run, ENDS_S) == undisturbed_weights(WARM)
+    assert finish(world, run, ENDS_S) == undisturbed_weights(PIPELINES[name])
 
 
+@pytest.mark.parametrize("name", ["after a warm-up", "rollouts a step behind"])
 @pytest.mark.parametrize("nth", [0, 2, 3, 5])
-def test_a_checkpoint_holds_the_reference(nth: int) -> None:
+def test_a_checkpoint_holds_the_reference(nth: int, name: str) -> None:
     """A run that begins again from its disks ends in the weights of one that was never stopped."""
-    world, run = mesh(2, pipeline=WARM)
+    world, run = mesh(2, pipeline=PIPELINES[name])
     world.when(starts(SaveWork, nth=nth), PowerCut(2.0), 0.3)
     begin_again(world, run, ENDS_S)
     world.run(ENDS_S, ended(world, run))
-    assert finish(world, run, ENDS_S) == undisturbed_weights(WARM)
+    assert finish(world, run, ENDS_S) == undisturbed_weights(PIPELINES[name])
 
 
 def test_a_reference_that_moves_with_its_policy_is_noticed() -> None:

@@ -14,6 +14,7 @@ from dflow_protocols.simulator.toy import (
     two_models,
     two_steps,
     warm_then_two,
+    with_kept_reference,
     with_lag,
     with_old_policy,
     with_sizes,
@@ -32,6 +33,9 @@ PIPELINES = {
     "two models": with_lag(two_models(), 1),
     "several updates": with_lag(several_updates(), 1),
     "a critic that is ahead of the policy": CRITIC,
+    "scored by what the policy began as": with_lag(with_kept_reference(FOUR, 0), 2),
+    "scored by what a warm-up led to": with_lag(with_kept_reference(warm_then_two(), 1), 1),
+    "scored by what a step of several updates began with": with_lag(with_kept_reference(several_updates(), 0), 1),
     "scored by the policy that sampled": with_lag(with_old_policy(actor_critic()), 2),
 }
 

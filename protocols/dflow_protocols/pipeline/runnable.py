@@ -157,16 +157,27 @@ def check_schedule(spec: dict[str, Any], vertices: Sequence[Vertex]) -> tuple[Sc
 
 
 def _too_early(spec: dict[str, Any], by_id: Mapping[str, Vertex], schedule: Schedule) -> Iterator[Problem]:
-    """Stages that ask a version of another model before the step that begins with it."""
+    """Stages that ask a version of another model before there is one that has it: before the step that begins with
+    it, or of rollouts that may be of a version before."""
+    ahead = spec["lag"] + (spec["async"] or {"max_staleness": 0})["max_staleness"]
     for stage in spec["stages"]:
         model = spec["models"].get(stage["model"]) or {}
         vertex, first = by_id[stage["id"]], schedule.active[stage["id"]].find(1)
         if first < 0 and vertex.operator.evaluates:
             first = schedule.steps  # the final version is evaluated in any case
-        if KEPT in model and 0 <= first < model["at"]:
+        behind = 0 if vertex.operator.evaluates else ahead
+        oldest = max(0, first - behind)
+        if KEPT in model and first >= 0 and oldest < model["at"]:
             name, since = stage["model"], model["at"]
             what = f"stage `{stage['id']}` runs at step {first}, and `{name}` is what step {since} begins with"
-            hint = f"have {'what it reads' if vertex.sources else 'it'} begin at step {since}: `when: step >= {since}`"
+            begins = since + behind
+            hint = (
+                f"have {'what it reads' if vertex.sources else 'it'} begin at step {begins}: `when: step >= {begins}`"
+            )
+            if behind:
+                what = f"stage `{stage['id']}` runs at step {first} on rollouts of what step {oldest} begins with, and "
+                what += f"`{name}` is what step {since} does"
+                hint += f"; or lower `at` of `models.{name}` to {oldest}"
             if since > schedule.steps:
                 hint = f"the run ends with step {schedule.steps - 1}: lower `at` of `models.{name}`"
             yield Problem(f"{vertex.place}.when", what, hint)

@@ -166,10 +166,6 @@ def _check_kept(reader: Reader, spec: dict[str, Any], trained: Collection[str | 
         if name in trained:
             what = f"model `{name}` is a version of `{source}`, and a stage trains it"
             reader.note(place, what, "give it weights of its own to begin with, by `path` or `init`")
-        for key in ("lag", "async"):
-            if spec[key]:
-                what = f"model `{name}` is a version of `{source}`, which `{key}` would ask before it is made"
-                reader.note(place, what, f"leave `{key}` out, or save that version and name it by `path`")
 
 
 def _stage(reader: Reader, spec: dict[str, Any], stage: dict[str, Any], place: str) -> Vertex:

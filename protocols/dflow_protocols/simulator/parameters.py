@@ -33,10 +33,13 @@ def check_staleness(engines: Engines, params: tuple[ShardId, ...], step: int) ->
     """What was sampled with these parameters may be trained on at a step: it is not too old for that, and of no update
     of that step of the pipeline."""
     oldest, first = engines.plan(step).oldest, engines.first(step)
-    models = engines.pipeline.sampled
+    models = _read(engines)
     for at, shard in enumerate(params):
         part, model = at % (len(params) // len(models)), models[at // (len(params) // len(models))]
         role = f"params:{model}"
+        if model in engines.pipeline.kept:
+            _check_passed(engines, shard, role, part, first)
+            continue
         due = [s for s in range(first) for training in engines.plan(s).trainings if training.model == model]
 
         @cache
@@ -146,10 +149,10 @@ def check_sampled(engines: Engines, work: BlockWork, given: Collection[Partition
 
 def _check_branch(engines: Engines, sampled: tuple[ShardId, ...], work: BlockWork) -> None:
     """Of each model that is trained what sampled is what is trained, or was it before."""
-    models = engines.pipeline.sampled
+    models, kept_of = _read(engines), engines.pipeline.kept
     parts = len(sampled) // len(models)
     for place, model in enumerate(models):
-        role = f"params:{model}"
+        role = f"params:{kept_of[model].model if model in kept_of else model}"
         for part, ref in enumerate(shards_of(work.state, role)):
             led = {shard for shard, _ in _back(engines.ledger, ref.id, role, part)}
             is_ancestor = sampled[place * parts + part] in led

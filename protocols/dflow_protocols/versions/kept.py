@@ -24,6 +24,11 @@ def roles(pipeline: Pipeline) -> dict[str, str]:
     return {role(name): kept.model for name, kept in pipeline.kept.items()}
 
 
+def numbers(pipeline: Pipeline) -> dict[str, int]:
+    """The same, each with the number of the version that it is of."""
+    return {role(name): kept.number for name, kept in pipeline.kept.items()}
+
+
 def own(state: State) -> State:
     """A version's state without these."""
     return tuple((name, ref) for name, ref in state if not name.startswith(PREFIX))

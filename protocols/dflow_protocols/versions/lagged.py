@@ -19,6 +19,7 @@ from ..names import Coefficients, content_id
 from ..pipeline.spec import Pipeline
 from ..ranges import State, in_order, shards_of
 from ..wire.steps import Header
+from . import kept
 
 PREFIX = "lag"
 
@@ -39,7 +40,8 @@ class Source(Protocol):
 @dataclass(frozen=True)
 class Sampled:
     """Parameters that rollouts of a run with a lag are sampled from. Named by their content: the same ones are in the
-    states of several versions, under other roles. `state`: their `base:` and `params:` entries."""
+    states of several versions, under other roles. `state`: their `base:` and `params:` entries, and what they keep of
+    earlier versions."""
 
     state: State
     coefficients: Coefficients = ()  # rewards of what is sampled ahead go by none (pipeline/defaults.py)
@@ -89,6 +91,12 @@ def sampled(pipeline: Pipeline, version: Header, number: int) -> Source:
     behind = place.step + (place.update > 0) - pipeline.schedule.place(number).step
     entries = [
         (role(0, model), ref) for model in pipeline.sampled for ref in shards_of(version.state, role(behind, model))
+    ]
+    entries += [
+        (name, ref)
+        for name, kept_at in kept.numbers(pipeline).items()
+        if kept_at <= number  # else it is not what it will be, and would have another name in each version
+        for ref in shards_of(version.state, name)
     ]
     bases = [(name, ref) for name, ref in version.state if name.startswith("base:")]
     return Sampled(in_order([*bases, *entries]))

@@ -94,8 +94,8 @@ def draw_pipelines(seed: int, rng: Random, choice: Choice) -> tuple[Pipeline, Pi
     if pipeline.ahead and pipeline.schedule.versions > pipeline.schedule.steps:
         pipeline, saving = _longer(pipeline), _longer(saving)
     keeps = Random(f"swarm/{seed}/keeps")
-    if not pipeline.ahead and not adaptive(pipeline) and keeps.random() < KEEPS_SHARE:
-        pipeline, saving = (with_kept_reference(each, _first_of_grpo(each)) for each in (pipeline, saving))
+    if not adaptive(pipeline) and keeps.random() < KEEPS_SHARE:
+        pipeline, saving = (with_kept_reference(each, _first_sampled(each)) for each in (pipeline, saving))
     return pipeline, saving
 
 
@@ -104,8 +104,9 @@ def _longer(pipeline: Pipeline) -> Pipeline:
     return replace(pipeline, steps=pipeline.schedule.steps + pipeline.ahead)
 
 
-def _first_of_grpo(pipeline: Pipeline) -> int:
-    return pipeline.schedule.active["roll"].index(1)
+def _first_sampled(pipeline: Pipeline) -> int:
+    """The first step that begins with a version which GRPO samples from."""
+    return max(0, pipeline.schedule.active["roll"].index(1) - pipeline.ahead)
 
 
 def draw_second(rng: Random, first: Pipeline) -> Pipeline:

@@ -28,6 +28,14 @@ VERSIONS = (
         lambda original: lambda pipeline, number, parent, state: original(pipeline, number, None, state),
     ),
     Mutation(
+        "a_reference_that_is_not_made_yet_is_a_part_of_a_name",
+        "2c",
+        "versions.kept:numbers",
+        lambda original: lambda pipeline: dict.fromkeys(original(pipeline), 0),
+        unseen="in drawn worlds whatever is sampled is scored by it; "
+        "`tests/unit/protocols/versions/test_kept.py:test_before_it_is_there_what_is_sampled_has_one_name_all_the_same`",
+    ),
+    Mutation(
         "a_reference_comes_without_what_is_said_of_its_base",
         "2c",
         "steps.view:params_of",

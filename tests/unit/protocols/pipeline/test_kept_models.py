@@ -69,13 +69,26 @@ def test_it_is_of_a_model_that_is_trained_and_is_not_trained_itself() -> None:
     )
 
 
-@pytest.mark.parametrize("ahead", [{"lag": 1}, {"reproducibility": "replay", "async": {"max_staleness": 1}}])
-def test_nothing_that_is_sampled_ahead_is_scored_by_it(ahead: dict[str, Any]) -> None:
-    """It would be asked before it is made."""
+@pytest.mark.parametrize("ahead", [{"lag": 2}, {"reproducibility": "replay", "async": {"max_staleness": 2}}])
+def test_no_rollouts_of_a_version_before_it_are_scored_by_it(ahead: dict[str, Any]) -> None:
+    """They are scored with what the version has that sampled them, so it would be another model at each step."""
     what, hint = mistake(written() | ahead)
-    key = list(ahead)[-1]
-    assert what == f"model `reference` is a version of `policy`, which `{key}` would ask before it is made"
-    assert hint == f"leave `{key}` out, or save that version and name it by `path`"
+    assert (
+        what == "stage `ref` runs at step 50 on rollouts of what step 48 begins with, "
+        "and `reference` is what step 50 does"
+    )
+    assert hint == "have what it reads begin at step 52: `when: step >= 52`; or lower `at` of `models.reference` to 48"
+    for at in (0, 48):
+        assert Pipeline.from_dict(written(at=at) | ahead).kept["reference"].number == at
+
+
+def test_an_evaluation_is_of_the_newest_version_however_far_rollouts_are_behind() -> None:
+    """So it may ask a model from the step on that begins with it."""
+    spec = written(at=48) | {"lag": 2}
+    config = {"data": "words.held_out", "count": 8, "max_tokens": 6}
+    asking = {"op": "evaluate", "model": "reference", "when": "step >= 48", "config": config}
+    spec["stages"].append({"id": "then", **asking})
+    assert Pipeline.from_dict(spec).stage("then").model == "reference"
 
 
 def test_prompts_are_dropped_by_the_tokenizer_of_the_other_one() -> None:
