@@ -14,7 +14,7 @@ from dflow_protocols.membership.table import UNSTEADY_FOR
 from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import NodeId
 from dflow_protocols.runs.mesh import Mesh
-from dflow_protocols.wire.gossip import Gossip, MemberState, Sync, Update
+from dflow_protocols.wire.gossip import Gossip, MemberState, Sync, Unreachable, Update
 from tests.unit.protocols.membership.mesh import meta_of
 
 NODES = 4
@@ -34,6 +34,7 @@ changes = st.one_of(
     ),
     st.tuples(st.just("unreached"), others),
     st.tuples(st.just("reached"), others),
+    st.tuples(st.just("complains"), others),
     st.tuples(st.just("drained"), st.booleans()),
     st.tuples(st.just("later"), st.floats(0.0, 3.0)),
     st.tuples(st.just("says"), st.booleans(), st.sampled_from(["", "no device"])),
@@ -61,6 +62,8 @@ def change(life: Membership, now: float, what: str, *of: Any) -> None:
             life.handle(now, LaneFailed(meta_of(number).node, "bulk", meta_of(number).bulk))
         case "reached", number:
             life.handle(now, LaneOpened(meta_of(number).node, "bulk"))
+        case "complains", number:
+            life.handle(now, Received(meta_of(number).node, Unreachable("bulk", ME.bulk)))
         case "drained", is_drained:
             life.drain(now, is_drained)
 
@@ -134,3 +137,15 @@ def test_what_is_kept_of_the_mesh_is_what_membership_says(told: list[tuple[Any, 
         assert kept.living() == fresh.living()
         assert kept.view(now, **says) == fresh.view(now, **says)
         assert kept.view(now, **says) is kept.view(now, **says), "it costs nothing while nothing changes"
+
+
+def test_whom_all_others_tell_that_they_cannot_dial_it_is_cut_off() -> None:
+    """By the word of some it is not: those fetch from it, and bring to the others what it made."""
+    life = Membership(ME.node, 1, ME, Timing.local(), Random(1), [], [], 0.0)
+    mesh = Mesh(life, ME, slots=1)
+    for number in range(1, NODES):
+        change(life, 0.0, "greets", number)
+    for number in range(1, NODES):
+        assert not mesh.view(0.0, is_gathered=True, is_shared=False, unable="").is_cut_off
+        change(life, 0.0, "complains", number)
+    assert mesh.view(0.0, is_gathered=True, is_shared=False, unable="").is_cut_off
