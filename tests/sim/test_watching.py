@@ -379,6 +379,17 @@ def test_bytes_that_nobody_needs_are_noticed() -> None:
     assert broken.value.invariant == "bytes_derived"
 
 
+def test_copies_that_nobody_needs_are_noticed() -> None:
+    """A replica that does not wait for who is to hold a second copy makes a third one."""
+    world, watch = watched(nodes=5, checkers=[Thrift])
+    world.run(FORMED_S)
+    with living(MUTATIONS["all_replicas_copy_at_once"]):
+        finish(world, world.submit(0, two_steps(partitions=12)), ENDS_S)
+    with pytest.raises(Violation) as broken:
+        watch.end()
+    assert broken.value.invariant == "bytes_derived"
+
+
 def test_work_that_is_done_again_though_nobody_who_died_held_it_is_noticed() -> None:
     """A death costs what was lost with it, and no more."""
     world, watch = watched(nodes=3, checkers=[Thrift])

@@ -58,7 +58,8 @@ INVARIANTS = {
     "never_still": "where all is well a run is always at work somewhere, until it has ended",
     "step_in_time": "where all is well a step takes a bounded time, however long the trouble was before",
     "ends_in_time": "where nothing strikes, or frames are lost and no more, a run ends in so many seconds a step",
-    "bytes_derived": "where nothing strikes a step moves a gradient for each leaf and one for each other node at most",
+    "bytes_derived": "where nothing strikes a step moves a gradient for each leaf and one for each other node at most,"
+    " and little more than a second copy of what it sampled",
     "redone_lost": "where nodes die and nothing else strikes no more is done again than what the dead held",
     "best_comes_back": "when all died at once a run goes on from the best whole checkpoint that came back in time",
     "no_cycle": "no unit is left, and no shard asked for, in a circle for longer than leases last",

@@ -28,6 +28,11 @@ def _chain_of_strangers(original: Any) -> Any:
     return chain
 
 
+def _unwaited(original: Any) -> Any:
+    """As if the first in line had been waited for in vain, again and again."""
+    return lambda self, view, record, late: original(self, view, record, late + len(view.replicas))
+
+
 def _left_out(original: Any) -> Any:
     """The last leaf is never summed."""
     return lambda partitions, leaves: original(partitions, leaves)[:-1]
@@ -99,6 +104,14 @@ STEPS = (
     Mutation("a_record_counts_without_holders", "2", "steps.view:StepView.counts", gives(True)),
     Mutation("one_holder_is_sealed_at_once", "3", "steps.sealing:has_copies", gives(True)),
     Mutation("no_back_up_copy", "3", "controllers.sealer:Sealer.back_up", gives(None)),
+    Mutation(
+        "all_replicas_copy_at_once",
+        "3d",
+        "controllers.sealer:Sealer._backs_up",
+        _unwaited,
+        "it costs bytes only, and those count where nothing strikes; "
+        "`tests/sim/test_watching.py:test_copies_that_nobody_needs_are_noticed`",
+    ),
     Mutation("nobody_hears_of_a_back_up_copy", "3b", "run_state.outbox:Outbox.tell_copied", gives(None)),
     Mutation("settled_before_a_replica_has_it", "4", "steps.sealing:is_kept", gives(True)),
     Mutation(

@@ -9,11 +9,12 @@ from ....names import NodeId, RunId, TaskKey, VersionId
 from ....work import BlockWork, ChainWork, Done, SliceWork
 from ...model import provenance
 from ...model.host import Host
-from ...model.provenance import BlockSum, SliceSum
+from ...model.provenance import BlockSum, PartitionOutput, SliceSum
 from ...world import World
 from ..checker import Checker, Seen, Steady, done_by, state_of
 
 SPARE = 1.0  # gradients of a step more: a leaf that was stolen when its block was fetched already
+MOST_COPIES = 1.5  # of what a step sampled, and one for each leaf that a partition has
 AGAIN_SHARE = 0.1  # of all units, done twice without a death: thefts that cross
 AGAIN = 3  # units more for each death: they were begun when it was not known yet
 DEATHS = frozenset({"crash", "power_cut", "leave", "join"})
@@ -83,17 +84,37 @@ class Thrift(Checker):
             self._check_again()
 
     def _check_bytes(self) -> None:
-        """Of each step a gradient for each leaf, at most, and one for each node but one."""
-        moved: Counter[int] = Counter()
+        """Of each step a gradient for each leaf, at most, and one for each node but one; and of what it sampled a
+        second copy, what leaves have of others' partitions, and what goes along with leaves that are stolen."""
+        gradients, sampled = Counter[int](), Counter[int]()
         for host in self.world.live():
             assert host.process is not None
             for shard, count in host.process.bulk.fetched_bytes.items():
                 made = self.world.ledger[shard]
                 if isinstance(made, BlockSum | SliceSum):
-                    moved[made.step] += count
-        (engines,) = self.world.engines.values()
+                    gradients[made.step] += count
+                elif isinstance(made, PartitionOutput):
+                    sampled[made.step] += count
+        self._check_gradients(gradients)
+        self._check_sampled(sampled)
+
+    def _check_sampled(self, moved: Counter[int]) -> None:
+        outputs = [self.world.ledger[shard] for shard in self.world.ledger.entries]
         for step, count in moved.items():
-            leaves = sum(training.leaves for training in engines.plan(step).trainings)
+            made = [each for each in outputs if isinstance(each, PartitionOutput) and each.step == step]
+            partitions, nbytes = len({each.partition for each in made}), sum(each.ref.nbytes for each in made)
+            due = MOST_COPIES + self._leaves(step) / partitions
+            if count > due * nbytes:
+                what = f"step {step} moved what it sampled {count / nbytes:.1f} times, and {due:.1f} is enough"
+                raise self.broken(what, "bytes_derived")
+
+    def _leaves(self, step: int) -> int:
+        (engines,) = self.world.engines.values()
+        return sum(training.leaves for training in engines.plan(step).trainings)
+
+    def _check_gradients(self, moved: Counter[int]) -> None:
+        for step, count in moved.items():
+            leaves = self._leaves(step)
             due = leaves + len(self.world.hosts) - 1
             if count > (due + SPARE) * provenance.PARAMETER_BYTES:
                 gradients = count / provenance.PARAMETER_BYTES
