@@ -271,10 +271,14 @@ class Done:
     short: tuple[tuple[ShardId, bytes], ...] = ()  # bytes of what it made, where that is little: `is_short`
 
 
+def is_little(made: Collection[ShardRef]) -> bool:
+    """Whether these are so few and short that they go along with records."""
+    return len(made) <= MOST_SHORT and sum(ref.nbytes for ref in made) <= MOST_SHORT_BYTES
+
+
 def is_short(work: Work, made: Collection[ShardRef]) -> bool:
     """Whether all that a work on a partition made is so little that it goes along with its records."""
-    is_little = len(made) <= MOST_SHORT and sum(ref.nbytes for ref in made) <= MOST_SHORT_BYTES
-    return isinstance(work, ChainWork) and is_little
+    return isinstance(work, ChainWork) and is_little(made)
 
 
 FailureKind: TypeAlias = Literal[

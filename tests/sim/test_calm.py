@@ -162,6 +162,28 @@ def gradients_moved(world: World) -> float:
     return max(moved.values()) / provenance.PARAMETER_BYTES
 
 
+@pytest.mark.parametrize(("nodes", "partitions"), [(4, 16), (8, 32), (16, 64)])
+def test_a_step_moves_what_it_sampled_once_and_each_node_its_share(
+    nodes: int, partitions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies at three replicas were six times a node's share, and who trained fetched a quarter of all once more."""
+    monkeypatch.setattr("dflow_protocols.work.MOST_SHORT_BYTES", 0)
+    world, run = mesh(nodes, pipeline=two_steps(partitions=partitions, leaves=partitions), steals=False)
+    finish(world, run, ENDS_S)
+    made, moved = Counter[int](), Counter[tuple[int, int]]()
+    for shard in world.ledger.entries:
+        output = world.ledger[shard]
+        if isinstance(output, PartitionOutput) and output.stage != "held":
+            made[output.step] += output.ref.nbytes
+            for host in world.hosts:
+                assert host.process is not None
+                moved[output.step, host.index] += host.process.bulk.fetched_bytes[shard]
+    for step, nbytes in made.items():
+        by_node = [count for (of, _), count in moved.items() if of == step]
+        assert sum(by_node) <= 1.1 * nbytes
+        assert max(by_node) <= 1.5 * nbytes / nodes
+
+
 @pytest.mark.parametrize(("nodes", "gradients"), [(4, 6.0), (7, 12.0)])
 def test_on_slow_links_a_slice_is_left_to_who_brings_its_blocks(
     nodes: int, gradients: float, monkeypatch: pytest.MonkeyPatch

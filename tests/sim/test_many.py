@@ -15,7 +15,7 @@ from dflow_protocols.run_state import long_seals, outbox
 from dflow_protocols.simulator.faults import Crash, sends
 from dflow_protocols.simulator.goals import ended, finish, node
 from dflow_protocols.simulator.model.host import Host
-from dflow_protocols.simulator.model.work import PURE, WILD
+from dflow_protocols.simulator.model.work import PURE, SECONDS, WILD, Engines
 from dflow_protocols.simulator.toy import warm_then_two
 from dflow_protocols.wire.steps import BucketPut, ClaimPut, RecordPut, SealPut
 from tests.support.simulated import ENDS_S, mesh, undisturbed_weights
@@ -71,6 +71,7 @@ def test_a_seal_comes_to_everybody_without_being_asked_for(monkeypatch: pytest.M
     seconds = []
     for few in (2, 16):
         monkeypatch.setattr(outbox, "FEW", few)
+        monkeypatch.setattr(Engines, "seconds", lambda engines, work: SECONDS[type(work)])  # no draw decides
         world, run = mesh(9, steals=False)
         began = world.now
         finish(world, run, ENDS_S)

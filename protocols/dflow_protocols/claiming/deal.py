@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeVar
@@ -38,6 +38,30 @@ def _runs(count: int, members: tuple[NodeId, ...], weights: tuple[int, ...]) -> 
         shares[place] += 1
     longest_first = sorted(range(len(members)), key=lambda place: -shares[place])
     return tuple(members[place] for place in longest_first for _ in range(shares[place]))
+
+
+def trained_by(partitions: int, leaves: int, members: Sequence[NodeId], slots: Slots) -> tuple[NodeId, ...]:
+    """Who trains on each of so many partitions, if all of them have as many tokens: the leaves, which are cut by those,
+    are dealt in runs. No members: nobody does."""
+    return _leaf_homes(partitions, leaves, tuple(members), tuple(slots.get(member, 1) for member in members))
+
+
+@lru_cache(maxsize=64)
+def _leaf_homes(
+    partitions: int, leaves: int, members: tuple[NodeId, ...], weights: tuple[int, ...]
+) -> tuple[NodeId, ...]:
+    if not members:
+        return ()
+    dealt = _runs(leaves, members, weights)
+    return tuple(dealt[(2 * place + 1) * leaves // (2 * partitions)] for place in range(partitions))
+
+
+def beside(dealt: Sequence[NodeId], place: int) -> Iterator[NodeId]:
+    """Whose the unit at `place` is, then those whose units lie next to it, the nearest first. The last lies beside the
+    first, so that each is beside as many."""
+    for distance in range(len(dealt) // 2 + 1):
+        yield dealt[place - distance]
+        yield dealt[(place + distance) % len(dealt)]
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,7 @@ Which seal counts and when one is due are rules of the step (steps/sealing.py); 
 from __future__ import annotations
 
 from ..events import Action
-from ..names import MANIFEST, SealId, SealKind
+from ..names import MANIFEST, Partition, SealId, SealKind
 from ..run_state.outbox import Outbox, is_few
 from ..run_state.run_state import MeshView, RunState
 from ..steps.batch import Batch, make_batch
@@ -89,22 +89,21 @@ class Sealer:
             self._outbox.put_records(view, now.tell, out, owners, readers)
 
     def back_up(self, view: StepView, out: list[Action]) -> None:
-        """Be the second holder of records that have only one: the first replica that has not made them is. Of a
-        partition that is known once, when of all that was asked for nothing is on its way any more, and said with the
-        next word of the step, or at once when all its partitions are over: at each word all replicas look at the step
-        again, and nothing can be sealed before."""
-        patience, thin = view.step.patience, view.progress.thin
-        patience.follow_all(view.now, Wait.BACK_UP, thin)
-        replicas = view.replicas if thin else ()
-        if self._state.me in replicas:
-            self._copy(view, out)
-        if all(view.is_over(chain) for chain in sealed_chains(view, MANIFEST)):
+        """Be the second holder of records that have only one, where that is for this node. Of a partition that is known
+        once, when of all that was asked for nothing is on its way any more, and said with the next word of the step, or
+        at once when no partition is done any more, of all as a replica knows them, or here: at each word all replicas
+        look at the step again, and nothing can be sealed before."""
+        view.step.patience.follow_all(view.now, Wait.BACK_UP, view.progress.thin)
+        self._copy(view, out)
+        is_done_here = not any(isinstance(unit.part, Partition) for unit in view.running)
+        if all(view.is_over(chain) for chain in sealed_chains(view, MANIFEST)) or (
+            is_done_here and self._state.me not in view.replicas
+        ):
             self._outbox.tell_copied(view, out)
 
     def _copy(self, view: StepView, out: list[Action]) -> None:
-        patience = view.step.patience
         for part in tuple(view.progress.thin):
-            late = patience.lasts(view.now, Wait.BACK_UP, part) > view.suspicion_s
+            late = int(view.step.patience.lasts(view.now, Wait.BACK_UP, part) / view.suspicion_s)
             records = view.step.by_part[part].values()
             if not late and any(view.holdings.is_coming(ref) for record in records for ref in record.shards):
                 continue  # what is asked for is looked at again when it is here
@@ -116,16 +115,15 @@ class Sealer:
                     view.step.add(record, own=True)
                 self._outbox.copied(view, here)
 
-    def _backs_up(self, view: StepView, record: Record, late: bool) -> bool:
-        """Whether it is for this node to hold what a record names, too."""
+    def _backs_up(self, view: StepView, record: Record, late: int) -> bool:
+        """Whether it is for this node to hold what a record names, too: for the first in line, and for as many more as
+        there were times that they were waited for in vain."""
         me = self._state.me
         held = [set(view.holdings.live_holders(ref.id, view.living)) - {me} for ref in record.shards]
         is_enough = all(len(holders) >= view.copies for holders in held)
         if record.id in view.step.mine or is_enough or any(not holders for holders in held):
             return False
-        order = view.back_up_order(record.task.part)
-        spare = [node for node in order if any(node not in h for h in held)]
-        return late or not spare or spare[0] == me
+        return me in view.back_up_order(record.task.part, set.intersection(*held))[: late + 1]
 
     def _fetch(self, view: StepView, record: Record, out: list[Action]) -> bool:
         """Whether all is here that a record names; it is asked for."""

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..events import Action, Send
-from ..names import NodeId, RecordId, ShardId, Slice, TaskKey
+from ..names import NodeId, Partition, RecordId, ShardId, Slice, TaskKey
 from ..steps.view import StepView
 from ..wire.books import Holding
 from ..wire.steps import BucketPut, ClaimPut, Held, OutputsPut, Record, RecordPut, RecordsHeld, Roster, Seal, SealPut
@@ -63,13 +63,14 @@ class Outbox:
         readers: Iterable[NodeId] = (),
         short: tuple[tuple[ShardId, bytes], ...] = (),
     ) -> None:
-        """To the step's replicas. `owners`: whom the work was stolen from; `readers`: who sums or applies what it
-        made; `short`: bytes of that, which go along to who is to be the second to hold it."""
-        put = RecordPut(self._state.id, tuple(records))
+        """To the step's replicas, and to who is to be the second to hold what a partition made. `owners`: whom the work
+        was stolen from; `readers`: who sums or applies what it made; `short`: bytes of that, which go along."""
+        put, part, second = RecordPut(self._state.id, tuple(records)), records[0].task.part, tuple[NodeId, ...]()
+        if isinstance(part, Partition):
+            second = view.back_up_order(part, {self._state.me})[:1]
         if short:
-            others = [node for node in view.back_up_order(records[0].task.part) if node != self._state.me]
-            self.tell(others[:1], OutputsPut(self._state.id, short), out)
-        self.tell([*view.replicas, *sorted(owners)], put, out)
+            self.tell(second, OutputsPut(self._state.id, short), out)
+        self.tell([*view.replicas, *second, *sorted(owners)], put, out)
         self.tell([node for node in readers if node in view.living and node not in view.replicas], put, out)
         self.tell_copied(view, out)
 

@@ -24,7 +24,7 @@ class Wait(StrEnum):
     COPIES = "copies"  # for second holders of what a manifest is to name
     RETURN = "return"  # for what a seal names, and nobody alive holds, to come back
     HOME = "home"  # for the silent home of a unit to claim it
-    BACK_UP = "back-up"  # for the first replica to hold a second copy of a partition
+    BACK_UP = "back-up"  # for who is first in line to hold a second copy of a partition
     TRAINER = "trainer"  # for somebody of the roster who trains to live
     CARRIED = "carried"  # for word of what the step before was trained on
     REMADE = "remade"  # for what of that is lost, before it is made again

@@ -17,6 +17,7 @@ from ..names import Block, NodeId, Part, Partition, RecordId, SealId, ShardId, S
 from ..pipeline.plan import Chain
 from ..wire.books import Page
 from ..wire.steps import Record, Roster, Seal
+from ..work import is_little
 from .patience import Patience
 from .roster import newer
 
@@ -183,6 +184,10 @@ class Step:
         if found:
             self.said_own.setdefault(node, set()).update(record.id for record in found)
         return found
+
+    def is_heavy(self, part: Part) -> bool:
+        """Whether a record of this part names more than goes along with records."""
+        return not all(is_little(record.shards) for record in self.by_part.get(part, {}).values())
 
     def all_records(self) -> list[Record]:
         return list(self.by_id.values())

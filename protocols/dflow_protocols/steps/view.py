@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ..claiming.ability import Ability, Offers
-from ..claiming.deal import Slots, deal, homes
+from ..claiming.deal import Slots, beside, deal, homes, trained_by
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
 from ..names import MANIFEST, Block, Coefficients, NodeId, Part, Partition, SealId, Slice, TaskKey, VersionId
@@ -67,6 +67,7 @@ class StepView:
     behind: frozenset[NodeId] = frozenset()  # those that copy a version and have not come to this step yet
     on_duty: frozenset[NodeId] = field(init=False)  # all that are not drained
     _at_work: frozenset[NodeId] | None = field(init=False, default=None)
+    _trained_by: tuple[NodeId, ...] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.on_duty = self.living - self.drained if self.drained else self.living
@@ -194,11 +195,32 @@ class StepView:
         """Who keeps the step's records and seals: the first three of the succession, so the sealer is one of them."""
         return self.succession[:3]
 
-    def back_up_order(self, part: Part) -> tuple[NodeId, ...]:
-        """The replicas as they become holders of what a partition made: the first of those that did not make it. All
-        that it made has the same second holder."""
-        order = ranked(f"{self.run}/{self.step.number}/{part}", self.replicas)
+    def back_up_order(self, part: Part, holders: Collection[NodeId]) -> tuple[NodeId, ...]:
+        """Who is to hold, beside these, what a partition made: the first at once, each next one if that did not help.
+        The first is who trains on it, or would if the leaves were cut a little further on, where bytes are many, and
+        a replica where they are few; then come the replicas. All that it made has the same second holder."""
+        order = list(ranked(f"{self.run}/{self.step.number}/{part}", self.replicas))
+        if isinstance(part, Partition) and self.step.is_heavy(part):
+            order[:0] = [node for node in self._beside(part) if node not in holders and node not in self.behind][:1]
+        order = [node for node in dict.fromkeys(order) if node not in holders]
         return tuple(sorted(order, key=self.behind.__contains__))  # whose link is full of a version last
+
+    def _beside(self, part: Partition) -> Iterator[NodeId]:
+        """Who is to train on a partition, then on those next to it."""
+        if self._trained_by is None:
+            self._trained_by = self._expect_trainers()
+        if self._trained_by:
+            yield from beside(self._trained_by, part.index % len(self._trained_by))
+
+    def _expect_trainers(self) -> tuple[NodeId, ...]:
+        """By partition of a round, who is to train on it, as far as that is known before it is sampled."""
+        training = self.training
+        if training is None:
+            return ()
+        sampled = next((chain for chain in self.plan.chains if training.groups_from in chain.stages), None)
+        able = self.able((training.stage,))
+        members = [node for node in self.dealt_to((training.stage,), self.trainers, able) if node in able]
+        return () if sampled is None else trained_by(len(sampled.round(0)), training.leaves, members, self.capacity)
 
     def able(self, stages: Collection[str]) -> frozenset[NodeId]:
         """Members on duty that can run these stages."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dflow_protocols.claiming.deal import deal, homes
+from dflow_protocols.claiming.deal import ONE_EACH, beside, deal, homes, trained_by
 from dflow_protocols.names import NodeId, Slice, TaskKey, part_of
 from dflow_protocols.pipeline.plan import plan
 from dflow_protocols.rendezvous import ranked
@@ -83,6 +83,17 @@ def test_what_the_living_have_is_never_taken_from_them(count: int, roster: list[
     before = deal(range(count), roster)
     after = homes(range(count), roster, living)
     assert all(after[unit] == before[unit] for unit in range(count) if before[unit] in living)
+
+
+@given(st.integers(1, 12), ROSTERS)
+def test_who_is_beside_has_as_much_to_copy_as_everybody(each: int, roster: list[NodeId]) -> None:
+    """Each partition goes to the nearest of the others: whose leaves reach into it if they are cut a little aside."""
+    count = each * len(roster)
+    homes_of = trained_by(count, count, roster, ONE_EACH)
+    assert homes_of == tuple(deal(range(count), roster).values())
+    others = [[node for node in beside(homes_of, place) if node != home] for place, home in enumerate(homes_of)]
+    assert len(roster) == 1 or Counter(order[0] for order in others) == Counter(homes_of)
+    assert all({*order} == {*roster} - {home} for order, home in zip(others, homes_of, strict=True))
 
 
 def test_units_without_members_have_no_home() -> None:

@@ -31,7 +31,7 @@ ALL = mesh(1, 2, 3)
 
 
 class ARun:
-    """The state of a run at node 1 of three, and what controllers act by. With `own` it holds that version."""
+    """The state of a run at one node of a few, and what controllers act by. With `own` it holds that version."""
 
     def __init__(
         self,
@@ -39,13 +39,14 @@ class ARun:
         own: Header | None = ZERO,
         restored: bool = False,
         members: int = 3,
+        me: int = 1,
         files: tuple[FileRef, ...] = (),
     ) -> None:
         chosen = pipeline if pipeline is not None else two_steps()
         nodes = [who(number) for number in range(1, members + 1)]
         roster = make_roster(0, 0, nodes, nodes)
         status = RunPut(RUN, runs.ACTIVE, 0, chosen.canonical(), "/spec", files, who(2), "0", roster, b"", False)
-        self.state = RunState(who(1), status, chosen, 0.0, restored)
+        self.state = RunState(who(me), status, chosen, 0.0, restored)
         self.outbox = Outbox(self.state)
         self.calls = Calls(self.state, itertools.count(1))
         self.out: list[Action] = []

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dflow_protocols.controllers.rosters import Rosters
 from dflow_protocols.controllers.sealer import Sealer
 from dflow_protocols.events import Fetch
-from dflow_protocols.names import MANIFEST, UPDATE, ShardId, ShardRef
+from dflow_protocols.names import MANIFEST, UPDATE, Partition, ShardId, ShardRef, TaskKey
 from dflow_protocols.shards.holdings import MOST_ALONG
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
 from dflow_protocols.wire.books import MOST_SHORT_BYTES
-from dflow_protocols.wire.steps import OutputsPut, Record, RecordsHeld, SealPut
-from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, finished_partition, learn, who
+from dflow_protocols.wire.steps import OutputsPut, Record, RecordPut, RecordsHeld, SealPut
+from tests.unit.protocols.books import MIB, RUN, SUSPICION_S, ZERO, finished_partition, learn, shard, who
 from tests.unit.protocols.controllers.a_run import ALL, ARun, mesh
 
 
@@ -171,9 +173,74 @@ def test_bytes_go_along_to_who_is_to_be_the_second_holder_alone() -> None:
     run, records = ARun(), list(finished_partition(0))
     short = tuple((ref.id, b"bytes") for ref in refs_of(*records))
     run.outbox.put_records(run.view(), records, run.out, short=short)
-    order = run.view().back_up_order(records[0].task.part)
-    second = next(node for node in order if node != run.state.me)
+    second, *_ = run.view().back_up_order(records[0].task.part, {run.state.me})
     assert run.told(OutputsPut) == [(second, OutputsPut(RUN, short))]
+
+
+FOUR = mesh(1, 2, 3, 4)  # of whom this node is no replica
+
+
+def heavy(partition: int) -> Record:
+    """What a partition sampled, where that is far more than its record."""
+    ref = shard(f"heavy {partition}", 4 * MIB)
+    return Record(TaskKey(0, "roll", Partition(partition)), (str(ZERO.id),), (("rollout", ref),), (), ())
+
+
+def learnt_here() -> tuple[ARun, Record]:
+    """A node that is no replica, and something heavy that another one made of a partition on which this one trains."""
+    for partition in range(TOY_PARTITIONS):
+        run, record = ARun(members=4), heavy(partition)
+        run.state.step(0).add(record)
+        if run.view(members=FOUR).back_up_order(record.task.part, {who(2)})[0] == run.state.me:
+            run.state.holdings.credit(who(2), [ref.id for ref in record.shards])
+            return run, record
+    raise AssertionError("it trains on none")
+
+
+def test_what_is_heavy_is_held_by_who_trains_on_it() -> None:
+    """Of the three replicas each link would carry a third of what a step sampled, to be fetched from there again."""
+    run, record = learnt_here()
+    assert run.state.me not in run.view(members=FOUR).replicas
+    sealer(run).back_up(run.view(members=FOUR), run.out)
+    assert [action.ref for action in run.out if isinstance(action, Fetch)] == refs_of(record)
+
+
+def test_who_is_to_hold_what_is_heavy_hears_of_it_from_its_maker() -> None:
+    """All others are told by the replicas, when it is sealed."""
+    _, record = learnt_here()
+    at_maker = ARun(members=4, me=2)
+    at_maker.state.step(0).add(record, own=True)
+    at_maker.outbox.put_records(at_maker.view(members=FOUR), [record], at_maker.out)
+    assert who(1) in {node for node, _ in at_maker.told(RecordPut)}
+
+
+def test_who_is_no_replica_says_what_it_holds_when_it_does_no_partition_any_more() -> None:
+    """It does not know when all are over."""
+    run, record = learnt_here()
+    at_node = sealer(run)
+    at_node.back_up(run.view(members=FOUR), run.out)
+    run.state.holdings.fetched(0.0, record.shards[0].id, (0, 4))
+    another = TaskKey(0, "roll", Partition(TOY_PARTITIONS - 1))
+    at_node.back_up(replace(run.view(members=FOUR), running=(another,)), run.out)
+    assert named(run) == set()
+    at_node.back_up(run.view(members=FOUR), run.out)
+    assert named(run) == {record.id}
+
+
+def test_one_more_is_to_hold_it_each_time_that_waiting_did_not_help() -> None:
+    """Where links are slow the first one is at it: if all began as well, it would take them longer still."""
+    run, record = learnt_here()
+    first, *others = run.view(members=FOUR).back_up_order(record.task.part, {who(2)})
+    for times, node in enumerate(others, 1):
+        at = ARun(members=4, me=int(node, 16))
+        at.state.step(0).add(record)
+        at.state.holdings.credit(who(2), [ref.id for ref in record.shards])
+        at_node = sealer(at)
+        for waited in range(times + 1):
+            assert not any(isinstance(action, Fetch) for action in at.out)
+            at_node.back_up(at.view(waited * SUSPICION_S, FOUR), at.out)
+        assert [action.ref for action in at.out if isinstance(action, Fetch)] == refs_of(record)
+    assert first == run.state.me
 
 
 def backed_up_here(partition: int) -> tuple[ARun, Sealer, tuple[Record, ...]]:
