@@ -21,7 +21,7 @@ from dflow_protocols.simulator.model.work import NOISY, PURE, SECONDS, WILD
 from dflow_protocols.simulator.toy import TOY_LEAVES, two_steps, warm_then_two
 from dflow_protocols.simulator.world import World
 from dflow_protocols.work import ChainWork
-from tests.support.simulated import ENDS_S, FORMED_S, mesh, undisturbed_weights
+from tests.support.simulated import ENDS_S, FORMED_S, mesh, samples_moved, undisturbed_weights
 
 
 @pytest.mark.parametrize(
@@ -170,18 +170,9 @@ def test_a_step_moves_what_it_sampled_once_and_each_node_its_share(
     monkeypatch.setattr("dflow_protocols.work.MOST_SHORT_BYTES", 0)
     world, run = mesh(nodes, pipeline=two_steps(partitions=partitions, leaves=partitions), steals=False)
     finish(world, run, ENDS_S)
-    made, moved = Counter[int](), Counter[tuple[int, int]]()
-    for shard in world.ledger.entries:
-        output = world.ledger[shard]
-        if isinstance(output, PartitionOutput) and output.stage != "held":
-            made[output.step] += output.ref.nbytes
-            for host in world.hosts:
-                assert host.process is not None
-                moved[output.step, host.index] += host.process.bulk.fetched_bytes[shard]
-    for step, nbytes in made.items():
-        by_node = [count for (of, _), count in moved.items() if of == step]
-        assert sum(by_node) <= 1.1 * nbytes
-        assert max(by_node) <= 1.5 * nbytes / nodes
+    for moved in samples_moved(world).values():
+        assert sum(moved) <= 1.1
+        assert max(moved) <= 1.5 / nodes
 
 
 @pytest.mark.parametrize(("nodes", "gradients"), [(4, 6.0), (7, 12.0)])

@@ -18,7 +18,7 @@ from dflow_protocols.simulator.toy import several_updates, two_steps, with_updat
 from dflow_protocols.simulator.watching.checker import Steady
 from dflow_protocols.simulator.watching.limits import MEASURE_S, Limits
 from dflow_protocols.work import SaveWork
-from tests.support.simulated import ENDS_S, NOISES, Sampled, mesh, undisturbed_weights
+from tests.support.simulated import ENDS_S, NOISES, Sampled, mesh, samples_moved, undisturbed_weights
 
 SEVERAL = several_updates()  # 5 updates in the first step, 4 in the second
 FIRSTS = {0, 5}
@@ -35,6 +35,15 @@ def test_what_a_step_sampled_serves_all_its_updates(noise: frozenset[type]) -> N
     assert {step for step, _ in sampled.of} == FIRSTS
     assert noise or weights == undisturbed_weights(SEVERAL)
     assert {head.step for _, advanced in world.advanced for head in [advanced.head]} == set(range(10))
+
+
+def test_all_updates_of_a_step_train_where_its_samples_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another order of nodes in each, four of them brought all samples to other nodes nearly twice more."""
+    monkeypatch.setattr("dflow_protocols.work.MOST_SHORT_BYTES", 0)
+    pipeline = with_updates(two_steps(partitions=32, leaves=32), epochs=4, minibatches=1)
+    world, run = mesh(8, pipeline=pipeline, steals=False)
+    finish(world, run, ENDS_S)
+    assert all(sum(moved) <= 1.2 for moved in samples_moved(world).values())
 
 
 def test_updates_without_anything_to_train_on_wait_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

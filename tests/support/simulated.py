@@ -15,6 +15,7 @@ from dflow_protocols.simulator.faults import Pause, Trigger
 from dflow_protocols.simulator.goals import finish
 from dflow_protocols.simulator.model.files import FILES, Script
 from dflow_protocols.simulator.model.host import Host
+from dflow_protocols.simulator.model.provenance import PartitionOutput
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
 from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import two_steps
@@ -28,6 +29,7 @@ NOISES = (
     pytest.param(WILD, id="wild"),
 )
 """Engines that agree, that make other gradients each time, and that make another update too: the last hold most."""
+EVALUATES = "held"  # the toy pipeline's stage whose outputs no training reads
 ENDS_S = 120.0  # virtual seconds of calm in which every run of the toy pipeline must end
 
 
@@ -83,6 +85,19 @@ class Sampled:
 
     def dies(self, host: Host) -> None:
         """Of no account."""
+
+
+def samples_moved(world: World) -> dict[int, list[float]]:
+    """By step, what each node fetched of that which training reads, in copies of all of it."""
+    made, moved = Counter[int](), Counter[tuple[int, int]]()
+    for shard in world.ledger.entries:
+        output = world.ledger[shard]
+        if isinstance(output, PartitionOutput) and output.stage != EVALUATES:
+            made[output.step] += output.ref.nbytes
+            for host in world.hosts:
+                assert host.process is not None
+                moved[output.step, host.index] += host.process.bulk.fetched_bytes[shard]
+    return {step: [moved[step, host.index] / nbytes for host in world.hosts] for step, nbytes in made.items()}
 
 
 @cache

@@ -128,6 +128,7 @@ class StepPlan:
     updates only the first of their plans has chains to run: the others go on with what those gave, `is_carried`."""
 
     step: int  # the version's number
+    first: int  # of the version that its step of the pipeline begins with
     chains: tuple[Chain, ...]
     trainings: tuple[Training, ...]  # the update that is made, if one is
     samples_from: int  # the number of the version that its rollouts are sampled from: the newest that they may be of
@@ -155,7 +156,8 @@ def plan(pipeline: Pipeline, number: int) -> StepPlan:
         found = tuple(chain for chain in found if chain.sealed_in == MANIFEST)
     behind = pipeline.lag, pipeline.lag + pipeline.max_staleness  # one of them, as validation has seen to
     newest, oldest = (pipeline.schedule.first(max(0, place.step - steps)) for steps in behind)
-    return StepPlan(number, found, trained, newest, oldest, place.update > 0, pipeline.lag, pipeline.max_staleness)
+    lags = pipeline.lag, pipeline.max_staleness
+    return StepPlan(number, place.first, found, trained, newest, oldest, place.update > 0, *lags)
 
 
 def partition_groups(chain: Chain, partition: int) -> tuple[int, int]:

@@ -24,10 +24,10 @@ def home_of(run: str, task: TaskKey, plan: StepPlan, roster: Roster) -> NodeId |
     """Whom the roster deals a partition, a leaf or a block (by its first leaf) to; None for what is dealt otherwise."""
     training = plan.training_of(task.stage)
     if task.leaves and training is not None:
-        order = step_order(run, task.step, roster.trainers)
+        order = step_order(run, plan.first, roster.trainers)
         return deal(range(training.leaves), order, roster.capacity).get(task.leaves[0])
     chains = [chain for chain in plan.chains if task.stage in chain.stages]
     if not chains or not isinstance(task.part, Partition):
         return None
-    order = step_order(run, task.step, roster.members)
+    order = step_order(run, plan.first, roster.members)
     return deal_rounds(chains[0], order, roster.capacity).get(task.part.index)

@@ -162,14 +162,15 @@ class StepView:
 
     @property
     def roster(self) -> tuple[NodeId, ...]:
-        """The step's members in its order, the dead included."""
+        """The step's members in its order, the dead included. All updates of a step of the pipeline have one, so that
+        each trains where the samples lie by now."""
         assert self.step.roster is not None
-        return step_order(self.run, self.step.number, self.step.roster.members)
+        return step_order(self.run, self.plan.first, self.step.roster.members)
 
     @property
     def trainers(self) -> tuple[NodeId, ...]:
         assert self.step.roster is not None
-        return step_order(self.run, self.step.number, self.step.roster.trainers)
+        return step_order(self.run, self.plan.first, self.step.roster.trainers)
 
     @property
     def reducers(self) -> tuple[NodeId, ...]:
@@ -236,7 +237,7 @@ class StepView:
         dealt = tuple(node for node in members if node in offering or node not in self.offers)
         if any(node in able for node in dealt):
             return dealt
-        return step_order(self.run, self.step.number, tuple(sorted(able)))
+        return step_order(self.run, self.plan.first, tuple(sorted(able)))
 
     def is_taken(self, unit: TaskKey) -> bool:
         """Whether another living node has a partition: it claims it, or was just given it."""

@@ -22,6 +22,7 @@ def test_a_warm_up_step_makes_batches_and_trains_on_them() -> None:
     """Supervised stages need no parameters to make a batch, so partitions may start before the version is here."""
     assert plan(Pipeline.from_dict(example()), 49) == StepPlan(
         49,
+        49,
         (Chain(("warm",), 4, 128, (), "manifest", trained=("warm.batch",), counted=("warm",)),),
         (Training("warm", "policy", 4, ("warm.batch",), "warm", "tokens", 128, 49, 50, False, 4),),
         49,
@@ -32,6 +33,7 @@ def test_a_warm_up_step_makes_batches_and_trains_on_them() -> None:
 def test_a_grpo_step_runs_one_chain_a_partition_and_one_update() -> None:
     """Rollout, reward and advantage of a partition stay together; leaves read what they need of them."""
     assert plan(Pipeline.from_dict(example()), 51) == StepPlan(
+        51,
         51,
         (ROLLOUT,),
         (Training("learn", "policy", 8, READ, "adv", "tokens", 96 * 8 * 6, 1, 180, True, 4),),
@@ -45,7 +47,7 @@ def test_the_last_evaluation_is_of_the_final_version() -> None:
     pipeline = Pipeline.from_dict(example())
     evaluated = [step for step in range(231) if EVALUATION in plan(pipeline, step).chains]
     assert evaluated == [50, 70, 90, 110, 130, 150, 170, 190, 210, 230]
-    assert plan(pipeline, 230) == StepPlan(230, (EVALUATION,), (), 230, 230)
+    assert plan(pipeline, 230) == StepPlan(230, 230, (EVALUATION,), (), 230, 230)
 
 
 def test_what_rollouts_may_be_of_is_counted_in_steps_of_the_pipeline() -> None:

@@ -59,7 +59,7 @@ def test_slices_have_the_same_homes_in_every_step() -> None:
     at.trains = replace(ZERO, state=(("params:policy", shard("params", 9 * CHUNK_BYTES)),))
     made, trainers, reducers = batch(at), set(), set()
     for number in range(8):
-        at.step.number = number
+        at.step.number, at.plan = number, replace(at.plan, first=number)
         trainers.add(at.trainers)
         reducers.add(tuple(slice_homes(at, made)))
     assert len(trainers) > len(reducers) == 1  # leaves are dealt in one order after the other
