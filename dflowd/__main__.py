@@ -14,11 +14,12 @@ from .process.stopping import StopSignals
 if TYPE_CHECKING:
     from .boot.config import Config
 
-EXIT_INPUT = 2
+EXIT_HOST, EXIT_INPUT = 1, 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The process's exit status: 0, 1 for a fault of the daemon's own, or 2 for what the user must mend."""
+    """The process's exit status: 0, 1 for what another start may find mended, such as a full disk or a fault of the
+    daemon's own, or 2 for a mistake of the user's."""
     parser = argparse.ArgumentParser(prog="dflowd", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("run", "run a daemon"), ("check-config", "check a configuration and exit")):
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     _fill_streams()
     options = parser.parse_args(arguments)
     signals = StopSignals() if options.command == "run" else None  # imports take a second on a busy host
-    from .boot.config import ConfigError, load
+    from .boot.config import ConfigError, HostError, load
     from .state.directory import StateError
     from .transport.keys import KeyFileError
 
@@ -38,10 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
             _run(config, options.config, signals)
         else:
             _check(config, options.config, options.json)
+    except HostError as error:
+        return _refuse(error.where, error.what, error.hint, EXIT_HOST)
     except (ConfigError, KeyFileError) as error:
         return _refuse(error.where, error.what, error.hint)
     except OSError as error:  # a disk that fails, or a limit that is reached, while it starts
-        return _refuse(f"{error.filename or options.config}", str(error.strerror or error), "see `dflow doctor`")
+        where = f"{error.filename or options.config}"
+        return _refuse(where, str(error.strerror or error), "see `dflow doctor`", EXIT_HOST)
     except StateError as error:
         return _refuse(f"{options.config}: node.state_dir", error.what, error.hint)
     return 0
@@ -81,9 +85,9 @@ def _fill_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
-def _refuse(where: str, what: str, hint: str) -> int:
+def _refuse(where: str, what: str, hint: str, status: int = EXIT_INPUT) -> int:
     print(f"error: {where}: {what}\nhint: {hint}", file=sys.stderr)
-    return EXIT_INPUT
+    return status
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from dflow_protocols.story import Story
 from dflow_protocols.wire.gossip import Meta
 from dflow_protocols.work import Work
 
-from .boot.config import Config, ConfigError, LogSection
+from .boot.config import Config, ConfigError, HostError, LogSection
 from .boot.facts import host_facts, memory_of_host, memory_of_process, versions
 from .boot.gpus import gpu_facts
 from .boot.identity import find_seeds, open_keys
@@ -209,7 +209,7 @@ class Opening:
             hint = f"give {key} the address by which the other nodes reach this host; `ip address` lists its own"
             if error.is_taken:
                 hint = f"stop what listens there, or give {key} another port (0 takes a free one)"
-            raise ConfigError(f"{self._path}: {key}", f"`{address}`: {error.what}", hint) from None
+            raise HostError(f"{self._path}: {key}", f"`{address}`: {error.what}", hint) from None
 
     def _meta(self, keys: KeyPair, devices: Devices, control: str, bulk: str) -> Meta:
         return Meta(
@@ -342,9 +342,7 @@ class Opening:
             server = open_exporter(self._loop, address, sources, standing.of_the_daemon)
         except OSError as error:
             what = f"`{address}`: {error.strerror or error}"
-            raise ConfigError(
-                f"{self._path}: observe.listen", what, "give it another port, or an own address"
-            ) from None
+            raise HostError(f"{self._path}: observe.listen", what, "give it another port, or an own address") from None
         self._closing.callback(server.close)
         rooms.recorder.report(Report("exporter.listening", {"port": server.port}))
 

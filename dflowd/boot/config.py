@@ -36,6 +36,11 @@ class ConfigError(Exception):
         self.where, self.what, self.hint = where, what, hint
 
 
+class HostError(ConfigError):
+    """The host is not as the configuration wants it, and may be later with the same one: a disk that is full, an
+    address that is taken or not there yet."""
+
+
 def _wrong(what: str, hint: str) -> PydanticCustomError:
     return PydanticCustomError("dflowd", "{what}", {"what": what, "hint": hint})
 

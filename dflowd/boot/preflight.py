@@ -10,7 +10,7 @@ from pathlib import Path
 from ..shards.spill import size_text
 from ..state.directory import StateDirectory
 from ..state.disk import LEAST_FREE_BYTES
-from .config import Config, ConfigError
+from .config import Config, ConfigError, HostError
 from .facts import CGROUPS, cgroup_limit, groups_of, memory_of_host
 
 LEAST_FILES = 256  # sockets and engines take some fifty, each shard in memory one
@@ -88,7 +88,7 @@ def check_machine(config: Config, path: Path, state: StateDirectory) -> None:
         )
     free = state.free_bytes()
     if free < LEAST_FREE_BYTES:
-        raise ConfigError(
+        raise HostError(
             f"{path}: node.state_dir",
             f"`{state.path}` is on a disk with {size_text(free)} free",
             f"free at least {size_text(LEAST_FREE_BYTES)} there, or name a folder on another disk",

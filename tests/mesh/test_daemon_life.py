@@ -24,11 +24,11 @@ RESIDENT_LIMIT_BYTES = 80_000_000
 pytestmark = pytest.mark.usefixtures("by_their_command")
 
 
-def refused_start(node: Daemon) -> list[str]:
-    """What a daemon that does not start says on standard error; its exit status must be 2."""
+def refused_start(node: Daemon, status: int = 2) -> list[str]:
+    """What a daemon that does not start says on standard error; its exit status must be this one."""
     command = [sys.executable, "-m", "dflowd", "run", "--config", str(node.config)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == status, done.stderr
     return done.stderr.splitlines()
 
 
@@ -55,7 +55,7 @@ def test_a_port_in_use_names_the_key(tmp_path: Path) -> None:
             free = getattr(other, key)
             setattr(other, key, getattr(mesh.nodes["n0"], key))
             mesh.write_config(other)
-            assert refused_start(other) == [
+            assert refused_start(other, status=1) == [
                 f"error: {other.config}: listen.{key}: `{getattr(other, key)}`: the address is in use",
                 f"hint: stop what listens there, or give listen.{key} another port (0 takes a free one)",
             ]
