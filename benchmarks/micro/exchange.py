@@ -2,13 +2,16 @@
 
 Real daemons with emulated engines, whose gradients are drawn, and summed, divided and applied in earnest, one run of
 three updates after the other; and as many processes that sum as large a vector three times by gloo. The first of the
-three does not count: it makes links and touches memory. Both in turns, on loopback or, with `mbit`, on hosts of their
-own with links so wide; medians over rounds. A row a turn:
+three does not count: it makes links and touches memory. Both in turns, on loopback; medians over rounds. A row a turn:
 
     exchange_s   ours: from the end of the last block of gradients to when every node has all reduced slices and begins
                  to apply them, the seal of them included; where nodes have different numbers of leaves the others have
                  fetched by then what there was. gloo: from a barrier to the end of the all-reduce of the slowest
     cpu_s        processor seconds of all processes together in that time; ours: to the nearest twentieth of a second
+
+`--slower TIMES`: each node has a host of its own, with `--cores` and a link of `--gbit-s`, so many times slower than a
+real one (benchmarks/scaling/hosts.py); seconds are then the hosts' own. Nobody is killed there, as how soon a death is
+seen does not depend on how fast a host is.
 
 Then one of five dies by `kill -9` in the middle: `next_s` is from then to the next update that all others have. gloo's
 processes that live get an error, or wait for as long as its timeout says (30 minutes without a setting, as the manual
@@ -25,8 +28,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event, Thread, Timer
@@ -36,13 +38,14 @@ import numpy as np
 
 from benchmarks.figure import Figure, Goal, Skipped, Tell
 from benchmarks.mesh_bytes import without_stealing
+from benchmarks.scaling.hosts import Host, SlowHosts
 from benchmarks.scaling.measured import cpu_s
+from benchmarks.scaling.mesh import SlowMesh
+from dflow_protocols.membership.timing import Timing
 from dflow_protocols.pipeline import Pipeline
 from dflow_protocols.simulator.toy import with_bfloat16
 from dflowd.boot.facts import memory_of_host
-from tests.support.hosts import enter, lacks
 from tests.support.mesh import Mesh
-from tests.support.sites import HostMesh
 from tests.support.strike import await_stable, ended, running_tasks, strike
 from tests.support.toy import toy_pipeline
 
@@ -74,17 +77,16 @@ class Group:
         ]
 
     def _start(self, mesh: Mesh, host: str, words: list[str]) -> subprocess.Popen[str]:
-        is_apart = isinstance(mesh, HostMesh)
-        there = partial(enter, mesh.hosts.space(host)) if isinstance(mesh, HostMesh) else None
-        return subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.micro.gloo", *words],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "GLOO_SOCKET_IFNAME": "eth0" if is_apart else "lo"},
-            preexec_fn=there,
-        )
+        is_apart = isinstance(mesh, SlowMesh)
+        with mesh.slow.on(host) if isinstance(mesh, SlowMesh) else nullcontext():
+            return subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.micro.gloo", *words],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env={**os.environ, "GLOO_SOCKET_IFNAME": "eth0" if is_apart else "lo"},
+            )
 
     def rows(self, rank: int) -> Iterator[Row]:
         """What it says, to its end."""
@@ -209,18 +211,20 @@ def processor_s(mesh: Mesh) -> float:
 
 
 @contextmanager
-def made_mesh(folder: Path, nodes: int, parameters: int, mbit: int, fabric: str) -> Iterator[Mesh]:
-    """On loopback, or on hosts with links of `mbit` Mbit/s; its members are stable. Their stores have the room that a
-    trainer needs, as far as this machine has memory for all: with less, shards lie on disk."""
+def made_mesh(folder: Path, nodes: int, parameters: int, fabric: str, host: Host | None = None) -> Iterator[Mesh]:
+    """On loopback, or on hosts of their own; its members are stable. Their stores have the room that a trainer needs,
+    as far as this machine has memory for all: with less, shards lie on disk."""
     room = min(ROOM_A_PARAMETER * parameters, int(MOST_OF_MEMORY * memory_of_host()["available"] / nodes))
     extra = f"[engine]\nslots = 1\n[shards]\nmemory_limit = {max(room, LEAST_ROOM)}"
-    mesh = HostMesh(folder, nodes, extra) if mbit else Mesh(folder, nodes, extra)
-    for node in without_stealing(mesh).nodes.values():
-        node.environment["DFLOWD_TRUST_FABRIC"] = fabric
-    with mesh:
-        if isinstance(mesh, HostMesh):
-            mesh.links.narrow(mbit)
-        await_stable(mesh)
+    with ExitStack() as stack:
+        slow = stack.enter_context(SlowHosts([f"n{index}" for index in range(nodes)], host)) if host else None
+        mesh = SlowMesh(folder, slow, extra) if slow else Mesh(folder, nodes, extra)
+        for node in without_stealing(mesh).nodes.values():
+            node.environment["DFLOWD_TRUST_FABRIC"] = fabric
+        stack.enter_context(mesh)
+        await_stable(mesh, Timing.lan() if slow else Timing.local())
+        if slow:
+            slow.hold_back()
         yield mesh
 
 
@@ -282,23 +286,28 @@ def measure(
     killed: Annotated[int, "nodes of the mesh of which one is killed; 0: none"] = 5,
     fabric: Annotated[Literal["encrypted", "trusted"], "what the bulk lane assumes of the network"] = "encrypted",
     gradient: Annotated[Literal["float32", "bfloat16"], "dtype of our blocks; gloo sums float32"] = "float32",
-    mbit: Annotated[int, "Mbit/s of each host's link; 0: all on loopback"] = 0,
+    slower: Annotated[float, "each node is a host of its own, so many times slower than a real one; 0: none is"] = 0.0,
+    cores: Annotated[float, "of such a host"] = 2.0,
+    gbit_s: Annotated[float, "of such a host's link, each way"] = 25.0,
 ) -> list[Figure]:
     if find_spec("torch") is None:
         raise Skipped("needs torch: pip install '.[engine]'")
-    if mbit and (why := lacks("tc")):
-        raise Skipped(f"hosts of their own: {why}")
+    host = Host(slower, cores, gbit_s) if slower else None
+    if host and host.lacks():
+        raise Skipped(f"hosts of their own: {host.lacks()}")
     figures = []
     for count in nodes:
-        with tempfile.TemporaryDirectory() as name, made_mesh(Path(name), count, parameters, mbit, fabric) as mesh:
-            figures += compare(tell, mesh, Path(name), parameters, gradient, rounds)
-    if killed:
-        with tempfile.TemporaryDirectory() as name, made_mesh(Path(name), killed, parameters, mbit, fabric) as mesh:
+        with tempfile.TemporaryDirectory() as name, made_mesh(Path(name), count, parameters, fabric, host) as mesh:
+            figures += compare(tell, mesh, Path(name), parameters, gradient, rounds, slower or 1.0)
+    if killed and not host:
+        with tempfile.TemporaryDirectory() as name, made_mesh(Path(name), killed, parameters, fabric) as mesh:
             figures.append(compare_deaths(tell, mesh, Path(name), parameters, gradient))
     return figures
 
 
-def compare(tell: Tell, mesh: Mesh, folder: Path, parameters: int, gradient: str, rounds: int) -> list[Figure]:
+def compare(
+    tell: Tell, mesh: Mesh, folder: Path, parameters: int, gradient: str, rounds: int, slower: float
+) -> list[Figure]:
     count = len(mesh.running())
     found: dict[str, list[dict[str, float]]] = {"dflowd": [], "gloo": []}
     for turn in range(rounds):
@@ -307,6 +316,7 @@ def compare(tell: Tell, mesh: Mesh, folder: Path, parameters: int, gradient: str
             row = (
                 by_mesh(mesh, parameters, gradient, str(turn)) if is_ours else by_gloo(mesh, folder, count, parameters)
             )
+            row["exchange_s"] /= slower
             rows.append(row)
             tell({"nodes": count, "round": turn, "system": system, **shown(row)})
     rates = {

@@ -56,12 +56,12 @@ class Member:
 class SlowMesh(HostMesh):
     """Daemons on hosts that are slower than real ones."""
 
-    def __init__(self, folder: Path, nodes: int, slow: SlowHosts) -> None:
-        super().__init__(folder, nodes, timing="lan", hosts=slow.net)
-        self._slow = slow
+    def __init__(self, folder: Path, slow: SlowHosts, extra: str = "") -> None:
+        super().__init__(folder, len(slow.net.addresses), extra, timing="lan", hosts=slow.net)
+        self.slow = slow
 
     def launch(self, node: Daemon) -> None:
-        with self._slow.on(node.name):
+        with self.slow.on(node.name):
             super().launch(node)
 
 
@@ -76,7 +76,7 @@ def started(folder: Path, nodes: int) -> Iterator[list[Member]]:
 @contextmanager
 def started_on(slow: SlowHosts, folder: Path) -> Iterator[list[Member]]:
     """A daemon on each of these hosts, for as long as the block lasts."""
-    with SlowMesh(folder, len(slow.net.addresses), slow) as mesh:
+    with SlowMesh(folder, slow) as mesh:
         await_stable(mesh, Timing.lan())
         yield _members(mesh)
 
