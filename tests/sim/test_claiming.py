@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import pytest
 
 from dflow_protocols.events import Action, Start
+from dflow_protocols.membership.timing import Timing
 from dflow_protocols.names import RunId, ShardId
 from dflow_protocols.pipeline.spec import Pipeline
+from dflow_protocols.run_state.calls import Calls
 from dflow_protocols.run_state.status import FAILED, FINISHED, outcome
 from dflow_protocols.simulator.drawn import swarm
 from dflow_protocols.simulator.faults import Crash, Cut, Fault, Handicap, Join, Pause, Poison, Trigger, sends
 from dflow_protocols.simulator.goals import ended, finish, node, state_at
 from dflow_protocols.simulator.model.work import NOISY, PURE, WILD
+from dflow_protocols.simulator.spawn import spawn
 from dflow_protocols.simulator.toy import two_steps, with_sizes
 from dflow_protocols.simulator.world import World
 from dflow_protocols.versions.own_updates import COPIED, LEAVE_AFTER
@@ -74,6 +77,17 @@ def test_a_message_of_a_theft_may_be_lost(message: type, nth: int, noise: frozen
     world.run(ENDS_S, ended(world, run))
     weights = finish(world, run, ENDS_S)
     assert noise or weights == wide_weights()
+
+
+@pytest.mark.parametrize("timing", [Timing.lan(), Timing.wan()], ids=["lan", "wan"])
+def test_what_a_home_never_begins_is_taken_by_others(timing: Timing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lives and claims nothing. With the times of a WAN who was idle asked a replica again and again, each time
+    before the last answer counted, and took nothing for ever."""
+    world = World(partial(spawn, timing=timing, steals=False), nodes=3, seeds=(0, 1, 2))
+    world.run(timing.stable_s + 5.0)
+    idle, start = world.hosts[2].id, Calls.start
+    monkeypatch.setattr(Calls, "start", lambda self, *args: self._state.me != idle and start(self, *args))
+    world.expect(5 * ENDS_S, ended(world, world.submit(0, two_steps())), "it ends")
 
 
 def test_a_slow_machine_holds_nobody_up() -> None:

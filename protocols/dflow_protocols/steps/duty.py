@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+from ..membership.timing import answer_s
 from ..names import Block, NodeId, Once, Partition, ShardRef, Slice, TaskKey
 from ..rendezvous import ranked
 from ..shards.holdings import Range
@@ -49,7 +50,7 @@ class Duty:
         object.__setattr__(self, "order", order_of(self.rank, self.unit))
 
 
-ANSWER_AFTER = 0.1  # suspicion times in which a replica that was asked for its books has answered
+ANSWER_AFTER = 0.1  # answer times in which a replica that was asked for its books has answered
 
 
 def is_orphan(view: StepView, unit: TaskKey, home: NodeId | None, able: frozenset[NodeId]) -> bool:
@@ -58,7 +59,7 @@ def is_orphan(view: StepView, unit: TaskKey, home: NodeId | None, able: frozense
     if home in view.at_work or not view.is_idle or view.me not in able:  # who is at work will come to it
         return False
     silent_s, asked_s = view.step.patience.lasts(view.now, Wait.HOME, unit), view.now - view.step.polled_at
-    if silent_s <= view.suspicion_s or not ANSWER_AFTER * view.suspicion_s <= asked_s < silent_s:
+    if silent_s <= view.suspicion_s or not ANSWER_AFTER * answer_s(view.suspicion_s) <= asked_s < silent_s:
         return False
     order = ranked(str(unit), tuple(sorted(able)))
     return silent_s > view.suspicion_s * (1 + order.index(view.me) / len(order))

@@ -8,7 +8,9 @@ from itertools import pairwise
 
 import pytest
 
+from dflow_protocols.membership.timing import Timing, answer_s
 from dflow_protocols.names import MANIFEST, UPDATE, NodeId, Partition
+from dflow_protocols.runs.anti_entropy import REFRESH
 from dflow_protocols.simulator.toy import TOY_PARTITIONS
 from dflow_protocols.steps.batch import Batch, make_batch
 from dflow_protocols.steps.duty import is_orphan, watch_homes
@@ -325,6 +327,19 @@ def test_nobody_takes_an_orphan_who_did_not_hear_of_it_meanwhile(polled: float |
     if polled is not None:
         at.step.polled(polled * SUSPICION_S)
     assert len(OpenPartitions(chain).due(later(at, 2.1 * SUSPICION_S)).here) == len(due.here)
+
+
+@pytest.mark.parametrize("members", [2, 1_000])
+@pytest.mark.parametrize("timing", [Timing.local(), Timing.lan(), Timing.wan()], ids=["local", "lan", "wan"])
+def test_a_replica_has_answered_before_it_is_asked_again(timing: Timing, members: int) -> None:
+    """A node looks at its step when it asks, and once before it asks again: if an answer took longer than that, no
+    orphan would ever be taken."""
+    suspicion_s = timing.suspicion_s(members)
+    at = replace(view(me=number(FIRST)), suspicion_s=suspicion_s)
+    chain = sealed_chains(at, MANIFEST)[0]
+    watch_homes(at, OpenPartitions(chain).due(at))
+    at.step.polled(2.1 * suspicion_s - REFRESH * answer_s(suspicion_s) / 2)
+    assert len(OpenPartitions(chain).due(later(at, 2.1 * suspicion_s)).here) == TOY_PARTITIONS
 
 
 def test_a_home_that_shows_a_claim_has_the_whole_delay_again() -> None:
