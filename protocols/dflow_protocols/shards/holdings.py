@@ -27,6 +27,14 @@ MOST_ALONG = 256  # outputs that came along are kept in one turn: 4 MiB, and a t
 Range = tuple[int, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A holder gave nothing of what it was asked for: each time since the first, up to the last one so far."""
+
+    first: float
+    last: float
+
+
 @dataclass
 class Holdings:
     run: RunId
@@ -52,7 +60,7 @@ class Holdings:
     asks: dict[tuple[ShardId, Range], int] = field(default_factory=dict)  # of relays, for what none has brought yet
     came: dict[ShardId, bytes] = field(default_factory=dict)  # what came along with records in this turn
     tried: dict[tuple[ShardId, Range], NodeId] = field(default_factory=dict)  # who was silent, and alone is asked again
-    unanswered: dict[tuple[ShardId, Range], float] = field(default_factory=dict)  # since when it is asked for in vain
+    unanswered: dict[tuple[ShardId, Range], dict[NodeId, Silence]] = field(default_factory=dict)  # asked in vain
 
     def work_on(self, step: int) -> None:
         """This node works on `step` from now on, and fetches for it."""
@@ -113,6 +121,8 @@ class Holdings:
         self.distrusted.pop(node, None)
         for held in self.holders.values():
             held.discard(node)
+        for silent in self.unanswered.values():
+            silent.pop(node, None)
         self.changed.note_all()
 
     def is_live(self, shard: ShardId, living: frozenset[NodeId]) -> bool:
@@ -189,7 +199,7 @@ class Holdings:
         self._trust_who_served((shard, chunks))
         self._note_chunk(now, shard)
         self.brought.add(shard)
-        for table in (self.near, self.asks, self.retry_at, self.unanswered):
+        for table in (self.near, self.asks, self.retry_at):
             table.pop((shard, chunks), None)
         if chunks == (0, chunk_count(ref.nbytes)):
             self.keep(ref, product is Product.STATE)
@@ -205,6 +215,8 @@ class Holdings:
 
     def _note_chunk(self, now: float, shard: ShardId) -> None:
         self.advanced_at = now
+        for key in [key for key in self.unanswered if key[0] == shard]:
+            del self.unanswered[key]
         if shard not in self.brought:
             self.fresh_at = now
 
@@ -241,8 +253,16 @@ class Holdings:
     def _note_silence(
         self, now: float, key: tuple[ShardId, Range], silent: Collection[NodeId], suspicion_s: float
     ) -> None:
-        if silent and now - self.unanswered.setdefault(key, now) >= SILENT_FOR * suspicion_s:
-            self._distrust(dict.fromkeys(silent, now + DISTRUST * suspicion_s))
+        """Each holder's silence is its own, and ends with a chunk. Who was not asked for as long as doubts last was not
+        asked again and again."""
+        if not silent:
+            return
+        patience_s, known = DISTRUST * suspicion_s, self.unanswered.get(key, {})
+        before = {node: each for node, each in known.items() if now - each.last <= patience_s}
+        found = {node: Silence(before[node].first if node in before else now, now) for node in silent}
+        self.unanswered[key] = found
+        late = [node for node, each in found.items() if now - each.first >= SILENT_FOR * suspicion_s]
+        self._distrust(dict.fromkeys(late, now + patience_s))
 
     def _distrust(self, until: Mapping[NodeId, float]) -> None:
         if not until.keys() <= self.distrusted.keys():

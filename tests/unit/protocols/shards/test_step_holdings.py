@@ -148,6 +148,38 @@ def test_silence_before_a_shard_came_is_not_counted_with_later_silence() -> None
     assert holdings.is_live(REF.id, ALL)
 
 
+def test_silence_before_a_chunk_came_is_not_counted_with_later_silence() -> None:
+    """A large shard takes long over a slow link, on which its holder falls silent for a moment every now and then."""
+    holdings = credited(2)
+    silent_for(holdings, 0.9 * SUSPICION_S)
+    want(holdings, 2.0)
+    holdings.advanced(2.0 + SUSPICION_S, REF.id)
+    holdings.failed(3.0 + SUSPICION_S, REF.id, (0, 3), [], [], silent=[who(2)], suspicion_s=SUSPICION_S)
+    assert holdings.is_live(REF.id, ALL)
+
+
+@pytest.mark.parametrize("is_dead", [True, False])
+def test_whom_another_ones_silence_made_the_next_to_be_asked_has_a_suspicion_time_of_its_own(is_dead: bool) -> None:
+    """Else its first moment of silence would be the end of what it alone has by then."""
+    holdings = credited(2)
+    silent_for(holdings, 0.9 * SUSPICION_S)
+    holdings.credit(who(3), [REF.id])
+    if is_dead:
+        holdings.forget(who(2))
+    want(holdings, 2.0)
+    holdings.failed(1.0 + SUSPICION_S, REF.id, (0, 3), [], [], silent=[who(3)], suspicion_s=SUSPICION_S)
+    assert who(3) in holdings.live_holders(REF.id, ALL)
+
+
+def test_who_was_not_asked_for_long_was_not_silent_meanwhile() -> None:
+    """What was wanted once, and again when a copy is tried anew, was asked for twice."""
+    holdings, later = credited(2), 1.0 + 2 * DISTRUST * SUSPICION_S
+    silent_for(holdings, 0.0)
+    want(holdings, later)
+    holdings.failed(later + 1.0, REF.id, (0, 3), [], [], silent=[who(2)], suspicion_s=SUSPICION_S)
+    assert holdings.is_live(REF.id, ALL)
+
+
 @pytest.mark.parametrize("missing", [[], [who(2)]])
 def test_room_is_kept_where_holders_answered(missing: list[NodeId]) -> None:
     """Or two runs would pass it to and fro: it is asked for again in a moment."""
