@@ -211,7 +211,7 @@ class Links:
             self._doubted.discard(node)
         elif change.old == "suspect" and change.new == "alive":
             self._refuted(node)
-        elif (change.old, change.new) == ("dead", "alive") and node in self._reach.unreached:
+        elif change.old == "dead" and node in self._reach.unreached:  # alive, or a suspect already
             meta = members[node].meta
             if meta is not None:  # else it is dialled when that is learnt
                 out.append(Dial(node, meta.public_key, meta.control, meta.bulk))
@@ -225,13 +225,14 @@ class Links:
     def tick(self, now: float, out: Actions) -> None:
         """Tell members whom this node cannot talk to, if that is news, and people, if it lasts."""
         apart = self.apart
-        told = apart[:MAX_APART]
+        members = self._table.members
+        up = {node for node in apart if node in members and members[node].is_up}
+        told = tuple(sorted([*sorted(up), *(node for node in apart if node not in up)][:MAX_APART]))
         if told != self._table.mine.apart:
             self._table.part(told)
         if not apart and not self._since and not self._told:
             return
-        members = self._table.members
-        self._since = {node: self._since.get(node, now) for node in apart if node in members and members[node].is_up}
+        self._since = {node: self._since.get(node, now) for node in apart if node in up}
         for node in sorted(self._told.difference(apart)):
             out.append(Report("membership.together", {"node": node}))
         self._told.intersection_update(apart)

@@ -55,7 +55,7 @@ class Update:
     meta: MetaId
     by: NodeId | None  # whose suspicion or verdict it is; none where the node speaks of itself
     drained: bool = False  # it takes no new work: only the node itself says so
-    apart: tuple[NodeId, ...] = ()  # members that live and that it cannot talk to itself; sorted, MAX_APART at most
+    apart: tuple[NodeId, ...] = ()  # members that it cannot talk to itself, dead ones too; sorted, MAX_APART at most
 
 
 # Messages -----------------------------------------------------------------------------------------------------------

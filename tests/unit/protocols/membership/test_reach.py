@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from dflow_protocols.events import Dial, LaneFailed, LaneOpened, Received, Send,
 from dflow_protocols.membership.machine import Membership
 from dflow_protocols.membership.reach import MAX_HOPS, find_routes
 from dflow_protocols.names import NodeId
-from dflow_protocols.wire.gossip import Gossip, Ping, Unreachable
+from dflow_protocols.wire.gossip import MAX_APART, Gossip, MemberState, Ping, Unreachable
 from tests.unit.protocols.books import who
 from tests.unit.protocols.membership.mesh import Host, Mesh
 
@@ -130,13 +131,39 @@ def test_who_was_silent_and_answers_at_its_address_after_all_can_be_dialled() ->
     assert not life.reach.unreached
 
 
-def test_who_is_held_dead_before_it_spoke_and_comes_back_cannot_be_dialled_until_it_was() -> None:
-    """Its return is the word that would have proved it; and perhaps it was away when the lane failed."""
+def test_the_dead_leave_room_for_the_living_among_those_that_a_node_cannot_talk_to() -> None:
+    """A rack without power is many hosts that cannot be dialled. Frames for a living one would go through a node that
+    cannot dial it either."""
+    mesh = Mesh(3, seed=2)
+    mesh.start_all()
+    assert mesh.until(lambda: mesh.all_see("alive", 0, 1, 2), 30.0)
+    life, other = mesh.hosts[0].life, mesh.hosts[1]
+    assert life is not None
+    claim = life.members[other.node].claim
+    for number in range(1, MAX_APART + 1):
+        gone = replace(claim, node=who(number), state="dead", by=mesh.id(2))
+        life.handle(mesh.now, Received(mesh.id(2), Gossip((gone,))))
+        life.reach.fail(who(number), "bulk", other.meta.bulk)
+    life.reach.fail(other.node, "bulk", other.meta.bulk)
+    life.handle(life.deadline, Tick())
+    told = life.members[mesh.id(0)].claim.apart
+    assert len(told) == MAX_APART
+    assert other.node in told
+    assert list(told) == sorted(told)
+
+
+@pytest.mark.parametrize("state", ["alive", "suspect"])
+def test_who_is_held_dead_before_it_spoke_and_comes_back_cannot_be_dialled_until_it_was(state: MemberState) -> None:
+    """Its return is the word that would have proved it; and perhaps it was away when the lane failed. It may be
+    suspected again before this node hears of its return."""
     mesh = Mesh(16, seed=2)
     life, other = silent(mesh)
     life.handle(mesh.now, LaneFailed(other.node, "bulk", other.meta.bulk))
     claim = life.members[other.node].claim
-    gone, back = replace(claim, state="dead", by=mesh.id(2)), replace(claim, refutation=claim.refutation + 1)
+    gone, back = (
+        replace(claim, state="dead", by=mesh.id(2)),
+        replace(claim, refutation=claim.refutation + 1, state=state),
+    )
     life.handle(mesh.now, Received(mesh.id(2), Gossip((gone,))))
     assert other.node not in life.alive()
     told = life.handle(mesh.now, Received(mesh.id(2), Gossip((back,))))
