@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dflow_protocols.membership.claim import is_up
+
 from ..output import amount, seconds
 from .gpus import gpu_line
 from .listing import Column, Listing
@@ -86,8 +88,9 @@ def _withdrawn(node: Node) -> str:
 
 
 def _pairs(nodes: Sequence[Node]) -> list[str]:
-    """Members that live and cannot talk to each other, each pair once, whichever of the two says so."""
-    place = {node["id"]: index for index, node in enumerate(nodes)}
+    """Members that live and cannot talk to each other, each pair once, whichever of the two says so. One may tell of
+    members that are dead, in case they come back."""
+    place = {node["id"]: index for index, node in enumerate(nodes) if is_up(node["state"])}
     said = [
         (index, place[other]) for index, node in enumerate(nodes) for other in node.get("apart") or () if other in place
     ]

@@ -72,6 +72,12 @@ def test_a_pair_that_cannot_talk_is_named_once() -> None:
     ]
 
 
+def test_the_dead_are_not_told_of_as_those_that_others_speak_for() -> None:
+    """Who could not dial one while it died says so in case it comes back."""
+    rows = [node("n0", id="a", apart=["b"]), node("n1", id="b", state="dead")]
+    assert nodes_listing({"nodes": rows}, is_narrow=True).lines == []
+
+
 def test_a_daemon_that_says_nothing_is_listed_all_the_same() -> None:
     """It is dead, or slower than the deadline; or none runs, and the folder answers."""
     gone = {"id": "", "name": "n1", "state": "dead", "incarnation": 3, "work": None, "share": None, "seen_s": None}
