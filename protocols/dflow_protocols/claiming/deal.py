@@ -40,19 +40,21 @@ def _runs(count: int, members: tuple[NodeId, ...], weights: tuple[int, ...]) -> 
     return tuple(members[place] for place in longest_first for _ in range(shares[place]))
 
 
-def trained_by(partitions: int, leaves: int, members: Sequence[NodeId], slots: Slots) -> tuple[NodeId, ...]:
+def trained_by(
+    partitions: int, leaves: int, members: Sequence[NodeId], living: frozenset[NodeId], slots: Slots
+) -> tuple[NodeId, ...]:
     """Who trains on each of so many partitions, if all of them have as many tokens: the leaves, which are cut by those,
-    are dealt in runs. No members: nobody does."""
-    return _leaf_homes(partitions, leaves, tuple(members), tuple(slots.get(member, 1) for member in members))
+    have their homes in runs. Nobody does where no member lives."""
+    return _leaf_homes(partitions, leaves, tuple(members), living, tuple(slots.get(member, 1) for member in members))
 
 
 @lru_cache(maxsize=64)
 def _leaf_homes(
-    partitions: int, leaves: int, members: tuple[NodeId, ...], weights: tuple[int, ...]
+    partitions: int, leaves: int, members: tuple[NodeId, ...], living: frozenset[NodeId], weights: tuple[int, ...]
 ) -> tuple[NodeId, ...]:
-    if not members:
+    if living.isdisjoint(members):
         return ()
-    dealt = _runs(leaves, members, weights)
+    dealt = homes(range(leaves), members, living, dict(zip(members, weights, strict=True)), in_runs=True)
     return tuple(dealt[(2 * place + 1) * leaves // (2 * partitions)] for place in range(partitions))
 
 

@@ -95,10 +95,10 @@ class Sealer:
         look at the step again, and nothing can be sealed before."""
         view.step.patience.follow_all(view.now, Wait.BACK_UP, view.progress.thin)
         self._copy(view, out)
-        is_done_here = not any(isinstance(unit.part, Partition) for unit in view.running)
-        if all(view.is_over(chain) for chain in sealed_chains(view, MANIFEST)) or (
-            is_done_here and self._state.me not in view.replicas
-        ):
+        chains = sealed_chains(view, MANIFEST)  # evaluations hold up nothing that is copied
+        stages = {stage for chain in chains for stage in chain.stages}
+        is_done_here = not any(isinstance(unit.part, Partition) and unit.stage in stages for unit in view.running)
+        if all(map(view.is_over, chains)) or (is_done_here and self._state.me not in view.replicas):
             self._outbox.tell_copied(view, out)
 
     def _copy(self, view: StepView, out: list[Action]) -> None:
@@ -123,7 +123,7 @@ class Sealer:
         is_enough = all(len(holders) >= view.copies for holders in held)
         if record.id in view.step.mine or is_enough or any(not holders for holders in held):
             return False
-        return me in view.back_up_order(record.task.part, set.intersection(*held))[: late + 1]
+        return me in view.back_up_order(record.task, set.intersection(*held))[: late + 1]
 
     def _fetch(self, view: StepView, record: Record, out: list[Action]) -> bool:
         """Whether all is here that a record names; it is asked for."""

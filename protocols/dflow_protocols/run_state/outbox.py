@@ -65,9 +65,9 @@ class Outbox:
     ) -> None:
         """To the step's replicas, and to who is to be the second to hold what a partition made. `owners`: whom the work
         was stolen from; `readers`: who sums or applies what it made; `short`: bytes of that, which go along."""
-        put, part, second = RecordPut(self._state.id, tuple(records)), records[0].task.part, tuple[NodeId, ...]()
-        if isinstance(part, Partition):
-            second = view.back_up_order(part, {self._state.me})[:1]
+        put, task, second = RecordPut(self._state.id, tuple(records)), records[0].task, tuple[NodeId, ...]()
+        if isinstance(task.part, Partition):
+            second = view.back_up_order(task, {self._state.me})[:1]
         if short:
             self.tell(second, OutputsPut(self._state.id, short), out)
         self.tell([*view.replicas, *second, *sorted(owners)], put, out)

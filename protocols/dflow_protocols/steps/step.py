@@ -185,9 +185,10 @@ class Step:
             self.said_own.setdefault(node, set()).update(record.id for record in found)
         return found
 
-    def is_heavy(self, part: Part) -> bool:
-        """Whether a record of this part names more than goes along with records."""
-        return not all(is_little(record.shards) for record in self.by_part.get(part, {}).values())
+    def is_heavy(self, stages: Iterable[str], part: Part) -> bool:
+        """Whether a record of this part by one of these stages names more than goes along with records."""
+        known = (self.records.get(TaskKey(self.number, stage, part), {}) for stage in stages)
+        return not all(is_little(record.shards) for records in known for record in records.values())
 
     def all_records(self) -> list[Record]:
         return list(self.by_id.values())

@@ -14,7 +14,7 @@ from ..claiming.ability import Ability, Offers
 from ..claiming.deal import Slots, beside, deal, homes, trained_by
 from ..claiming.failure import Failures
 from ..claiming.loans import Loans
-from ..names import MANIFEST, Block, Coefficients, NodeId, Part, Partition, SealId, Slice, TaskKey, VersionId
+from ..names import MANIFEST, Block, Coefficients, NodeId, Partition, SealId, Slice, TaskKey, VersionId
 from ..pipeline.plan import Chain, StepPlan, Training
 from ..ranges import State, in_order, shards_of
 from ..rendezvous import ranked
@@ -196,15 +196,20 @@ class StepView:
         """Who keeps the step's records and seals: the first three of the succession, so the sealer is one of them."""
         return self.succession[:3]
 
-    def back_up_order(self, part: Part, holders: Collection[NodeId]) -> tuple[NodeId, ...]:
+    def back_up_order(self, task: TaskKey, holders: Collection[NodeId]) -> tuple[NodeId, ...]:
         """Who is to hold, beside these, what a partition made: the first at once, each next one if that did not help.
         The first is who trains on it, or would if the leaves were cut a little further on, where bytes are many, and
-        a replica where they are few; then come the replicas. All that it made has the same second holder."""
-        order = list(ranked(f"{self.run}/{self.step.number}/{part}", self.replicas))
-        if isinstance(part, Partition) and self.step.is_heavy(part):
+        a replica where they are few; then come the replicas. All that its chain made has the same second holder; what
+        another chain made of the partition of that number its maker need not know of."""
+        part, order = task.part, list(ranked(f"{self.run}/{self.step.number}/{task.part}", self.replicas))
+        if isinstance(part, Partition) and self.step.is_heavy(self._chain_of(task.stage), part):
             order[:0] = [node for node in self._beside(part) if node not in holders and node not in self.behind][:1]
         order = [node for node in dict.fromkeys(order) if node not in holders]
         return tuple(sorted(order, key=self.behind.__contains__))  # whose link is full of a version last
+
+    def _chain_of(self, stage: str) -> tuple[str, ...]:
+        """The stages of the chain that a stage is in."""
+        return next((chain.stages for chain in self.plan.chains if stage in chain.stages), (stage,))
 
     def _beside(self, part: Partition) -> Iterator[NodeId]:
         """Who is to train on a partition, then on those next to it."""
@@ -220,8 +225,9 @@ class StepView:
             return ()
         sampled = next((chain for chain in self.plan.chains if training.groups_from in chain.stages), None)
         able = self.able((training.stage,))
-        members = [node for node in self.dealt_to((training.stage,), self.trainers, able) if node in able]
-        return () if sampled is None else trained_by(len(sampled.round(0)), training.leaves, members, self.capacity)
+        members = self.dealt_to((training.stage,), self.trainers, able)
+        partitions = 0 if sampled is None else len(sampled.round(0))
+        return trained_by(partitions, training.leaves, members, able, self.capacity)
 
     def able(self, stages: Collection[str]) -> frozenset[NodeId]:
         """Members on duty that can run these stages."""

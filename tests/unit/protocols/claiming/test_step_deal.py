@@ -89,11 +89,21 @@ def test_what_the_living_have_is_never_taken_from_them(count: int, roster: list[
 def test_who_is_beside_has_as_much_to_copy_as_everybody(each: int, roster: list[NodeId]) -> None:
     """Each partition goes to the nearest of the others: whose leaves reach into it if they are cut a little aside."""
     count = each * len(roster)
-    homes_of = trained_by(count, count, roster, ONE_EACH)
+    homes_of = trained_by(count, count, roster, frozenset(roster), ONE_EACH)
     assert homes_of == tuple(deal(range(count), roster).values())
     others = [[node for node in beside(homes_of, place) if node != home] for place, home in enumerate(homes_of)]
     assert len(roster) == 1 or Counter(order[0] for order in others) == Counter(homes_of)
     assert all({*order} == {*roster} - {home} for order, home in zip(others, homes_of, strict=True))
+
+
+@given(st.integers(1, 12), ROSTERS, st.data())
+def test_who_trains_on_what_follows_a_death_as_leaves_do(each: int, roster: list[NodeId], data: st.DataObject) -> None:
+    """Second copies would else go to others than who trains on them, and all of them to other ones by the view of who
+    has not heard of the death."""
+    living = frozenset(data.draw(st.lists(st.sampled_from(roster), min_size=1)))
+    count = each * len(roster)
+    by = trained_by(count, count, roster, living, ONE_EACH)
+    assert by == tuple(homes(range(count), roster, living, in_runs=True).values())
 
 
 def test_units_without_members_have_no_home() -> None:

@@ -173,7 +173,7 @@ def test_bytes_go_along_to_who_is_to_be_the_second_holder_alone() -> None:
     run, records = ARun(), list(finished_partition(0))
     short = tuple((ref.id, b"bytes") for ref in refs_of(*records))
     run.outbox.put_records(run.view(), records, run.out, short=short)
-    second, *_ = run.view().back_up_order(records[0].task.part, {run.state.me})
+    second, *_ = run.view().back_up_order(records[0].task, {run.state.me})
     assert run.told(OutputsPut) == [(second, OutputsPut(RUN, short))]
 
 
@@ -191,7 +191,7 @@ def learnt_here() -> tuple[ARun, Record]:
     for partition in range(TOY_PARTITIONS):
         run, record = ARun(members=4), heavy(partition)
         run.state.step(0).add(record)
-        if run.view(members=FOUR).back_up_order(record.task.part, {who(2)})[0] == run.state.me:
+        if run.view(members=FOUR).back_up_order(record.task, {who(2)})[0] == run.state.me:
             run.state.holdings.credit(who(2), [ref.id for ref in record.shards])
             return run, record
     raise AssertionError("it trains on none")
@@ -203,6 +203,15 @@ def test_what_is_heavy_is_held_by_who_trains_on_it() -> None:
     assert run.state.me not in run.view(members=FOUR).replicas
     sealer(run).back_up(run.view(members=FOUR), run.out)
     assert [action.ref for action in run.out if isinstance(action, Fetch)] == refs_of(record)
+
+
+def test_what_another_chain_made_of_a_partition_decides_nothing() -> None:
+    """The maker need not know of that: it told, and gave what is short to, who is first by what its chain made, and
+    who else knew more left it to another one, who had not heard of it."""
+    for partition in copied_here():
+        run, at_node, records = backing_up(partition)
+        run.state.step(0).add(replace(heavy(partition), task=TaskKey(0, "held", Partition(partition))))
+        assert backed_up(run, at_node) == refs_of(*records)
 
 
 def test_who_is_to_hold_what_is_heavy_hears_of_it_from_its_maker() -> None:
@@ -227,10 +236,21 @@ def test_who_is_no_replica_says_what_it_holds_when_it_does_no_partition_any_more
     assert named(run) == {record.id}
 
 
+def test_an_evaluation_keeps_nobody_from_saying_what_it_holds() -> None:
+    """It takes long, and no manifest waits for it: the others would wait for the word, and then for the next look."""
+    run, record = learnt_here()
+    at_node = sealer(run)
+    at_node.back_up(run.view(members=FOUR), run.out)
+    run.state.holdings.fetched(0.0, record.shards[0].id, (0, 4))
+    evaluating = (TaskKey(0, "held", Partition(0)),)
+    at_node.back_up(replace(run.view(members=FOUR), running=evaluating), run.out)
+    assert named(run) == {record.id}
+
+
 def test_one_more_is_to_hold_it_each_time_that_waiting_did_not_help() -> None:
     """Where links are slow the first one is at it: if all began as well, it would take them longer still."""
     run, record = learnt_here()
-    first, *others = run.view(members=FOUR).back_up_order(record.task.part, {who(2)})
+    first, *others = run.view(members=FOUR).back_up_order(record.task, {who(2)})
     for times, node in enumerate(others, 1):
         at = ARun(members=4, me=int(node, 16))
         at.state.step(0).add(record)
