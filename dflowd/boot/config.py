@@ -165,7 +165,8 @@ class MeshSection(Section):
 
     leave_timeout_s: float = Field(default=10.0, ge=0.0, le=3600.0)
     """Seconds within which a daemon that is asked to stop has ended; all but the last one and a half are for handing
-    over what only it holds. A second SIGTERM ends it at once. Raise it where checkpoints or shards are large."""
+    over what only it holds. A second SIGTERM, 0.3 s after the first one or later, ends it at once. Raise it where
+    checkpoints or shards are large."""
 
     @field_validator("seeds")
     @classmethod

@@ -47,9 +47,10 @@ class StopSignals:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if not self._is_serving:
             os._exit(0)
-        if self._clock() < self._taken_at + SAME_S:
+        now = self._clock()  # once: whenever this calls something, another signal may be taken within it
+        if now < self._taken_at + SAME_S:
             return
-        self._taken_at = self._clock()
+        self._taken_at = now
         os.eventfd_write(self._came, 1)
 
     def _watch(self, leave: Callable[[], object], patience_s: float, on_overdue: Callable[[str], object]) -> None:

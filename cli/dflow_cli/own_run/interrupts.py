@@ -65,9 +65,10 @@ class Interrupts:
     def _take(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:  # a terminal that closes tells its kernel and its shell, and both tell us
             signal.signal(number, signal.SIG_IGN)
-        if self._clock() < self._taken_at + SAME_S:
+        now = self._clock()  # once: whenever this calls something, another signal may be taken within it
+        if now < self._taken_at + SAME_S:
             return
-        self._taken_at = self._clock()
+        self._taken_at = now
         self.count += 1
         if self.count == 1 and self._said:
             note(self._said)

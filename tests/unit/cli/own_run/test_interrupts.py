@@ -59,6 +59,23 @@ def test_an_interrupt_that_is_told_twice_is_one(number: signal.Signals) -> None:
             send(number)
 
 
+@pytest.mark.parametrize("at", [1, 2])
+def test_an_interrupt_that_is_taken_within_another_one_is_the_same(at: int) -> None:
+    """`timeout` sends both within microseconds, so the second one may find the first one half taken."""
+    asked = 0
+
+    def clock() -> float:
+        nonlocal asked
+        asked += 1
+        if asked == at:
+            send(signal.SIGTERM)
+        return 0.0
+
+    with Interrupts(clock) as interrupts, interrupts.finishing("coming home"):
+        send(signal.SIGTERM)
+    assert interrupts.count == 1
+
+
 def test_what_nohup_ignores_stays_ignored() -> None:
     """`nohup dflow run SPEC &` is meant to outlive its terminal."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+
+import pytest
 
 ASKED = """
 import signal, threading, time
@@ -48,3 +51,51 @@ def test_a_signal_that_is_told_twice_is_one() -> None:
     and by its shell: the second one ended the daemon before it had handed anything over."""
     done = subprocess.run([sys.executable, "-c", TWICE], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout.split()) == (0, ["1", "SIGTERM", "SIGHUP", "1"]), done.stderr
+
+
+WITHIN = """
+import os, signal, sys
+from dflowd.process.stopping import StopSignals
+
+asked = 0
+
+def clock():
+    global asked
+    asked += 1
+    if asked == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGTERM)
+    return 0.0
+
+signals = StopSignals(clock)
+signals._is_serving = True
+os.kill(os.getpid(), signal.SIGTERM)
+print(os.eventfd_read(signals._came))
+"""
+
+
+@pytest.mark.parametrize("at", ["1", "2"])
+def test_a_signal_that_is_taken_within_another_one_is_the_same(at: str) -> None:
+    """`timeout` sends both within microseconds, so the second one may find the first one half taken."""
+    done = subprocess.run([sys.executable, "-c", WITHIN, at], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+
+
+AGAIN = """
+import os, signal, threading, time
+from dflowd.process.stopping import SAME_S, StopSignals
+
+now = [0.0]
+signals, asked = StopSignals(lambda: now[0]), threading.Event()
+signals.serve(asked.set, 60.0, print)
+os.kill(os.getpid(), signal.SIGTERM)
+assert asked.wait(30.0), "nobody was asked to leave"
+now[0] += SAME_S
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(30.0)
+"""
+
+
+def test_a_second_signal_ends_a_leaving_daemon_at_once() -> None:
+    """Who sends it does not want to wait for what only this node holds; it need not be the same signal."""
+    done = subprocess.run([sys.executable, "-c", AGAIN], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
