@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dflowd.__main__ import EXIT_INPUT
 from dflowd.boot.config import MeshSection
 from tests.support.repository import ROOT
 
@@ -76,9 +77,21 @@ def test_several_daemons_on_a_host_differ_in_their_places_alone() -> None:
     one, several = settings(UNIT), settings(TEMPLATE)
     assert one.keys() == several.keys()
     other = {key for key in one if one[key] != several[key]}
-    assert other == {"Description", "WorkingDirectory", "StateDirectory", "ExecStartPre", "ExecStart"}
+    assert other == {"Description", "WorkingDirectory", "StateDirectory", "ExecStart"}
     places = ("/var/lib/dflowd/%i", "dflowd/%i", "/etc/dflowd/%i/dflowd.toml")
     assert all(any(place in several[key] for place in places) for key in other - {"Description"})
+
+
+@each_unit
+def test_a_mistake_is_left_to_a_person_and_all_else_is_tried_until_it_goes(unit: Path) -> None:
+    """systemd asks the daemon alone for the status that ends its tries, so what fails before it is tried for ever; and
+    by itself it may give up a host that is not ready yet."""
+    told = settings(unit)
+    assert told["Restart"] == "on-failure"
+    assert told["RestartPreventExitStatus"] == str(EXIT_INPUT)
+    assert told["StartLimitIntervalSec"] == "0"
+    before = re.findall(r"^ExecStartPre=(.*)$", unit.read_text(), re.MULTILINE)
+    assert all(command.startswith("-") for command in before)
 
 
 @each_unit
