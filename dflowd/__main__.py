@@ -47,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
         where = f"{error.filename or options.config}"
         return _refuse(where, str(error.strerror or error), "see `dflow doctor`", EXIT_HOST)
     except StateError as error:
-        return _refuse(f"{options.config}: node.state_dir", error.what, error.hint)
+        status = EXIT_HOST if error.may_pass else EXIT_INPUT
+        return _refuse(f"{options.config}: node.state_dir", error.what, error.hint, status)
     return 0
 
 

@@ -53,6 +53,7 @@ from .observe.recorder import Recorder
 from .observe.timeline import Timeline
 from .process.host import Host
 from .process.lifetime import began_ticks
+from .process.passing import FULL, may_pass
 from .rooms import Rooms
 from .service.checkpoints import CheckpointAnswers
 from .service.dispatch import Myself, Service
@@ -190,7 +191,7 @@ class Opening:
         try:
             cache = FileCache(folder, self._config.files.cache_limit, contents)
         except OSError as error:
-            raise StateError(f"`{folder}` cannot be written: {error.strerror}", "free some of that disk") from None
+            raise StateError.unwritable(folder, error) from None
         holders, runs_code = partial(holders_of, service), self._config.trust.run_code
         return Supplies(host, cache, contents, store, exchange, holders, node.runs, runs_code)
 
@@ -209,7 +210,7 @@ class Opening:
             hint = f"give {key} the address by which the other nodes reach this host; `ip address` lists its own"
             if error.is_taken:
                 hint = f"stop what listens there, or give {key} another port (0 takes a free one)"
-            raise HostError(f"{self._path}: {key}", f"`{address}`: {error.what}", hint) from None
+            raise _refused(error.may_pass)(f"{self._path}: {key}", f"`{address}`: {error.what}", hint) from None
 
     def _meta(self, keys: KeyPair, devices: Devices, control: str, bulk: str) -> Meta:
         return Meta(
@@ -341,8 +342,8 @@ class Opening:
         try:
             server = open_exporter(self._loop, address, sources, standing.of_the_daemon)
         except OSError as error:
-            what = f"`{address}`: {error.strerror or error}"
-            raise HostError(f"{self._path}: observe.listen", what, "give it another port, or an own address") from None
+            what, hint = f"`{address}`: {error.strerror or error}", "give it another port, or an own address"
+            raise _refused(may_pass(error.errno))(f"{self._path}: observe.listen", what, hint) from None
         self._closing.callback(server.close)
         rooms.recorder.report(Report("exporter.listening", {"port": server.port}))
 
@@ -384,6 +385,11 @@ def _open_log(section: LogSection, closing: ExitStack) -> Stream:
         closing.callback(file.close)
         return file
     except OSError as error:
-        raise ConfigError(
-            "log.file", f"`{section.file}` cannot be written: {error.strerror}", "name a file in an existing folder"
-        ) from None
+        hint = "free some of that disk" if error.errno in FULL else "name a file in an existing folder"
+        what = f"`{section.file}` cannot be written: {error.strerror}"
+        raise _refused(may_pass(error.errno))("log.file", what, hint) from None
+
+
+def _refused(passes: bool) -> type[ConfigError]:
+    """What to raise where the operating system refuses what the configuration asks for."""
+    return HostError if passes else ConfigError

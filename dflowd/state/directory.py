@@ -21,24 +21,33 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgpack
 
 from dflow_protocols.books import COSTS, METRICS, SAMPLES, TASKS, TIMES, file_of, older
 
 from ..process.durable import replace_file, sync_folder
+from ..process.passing import FULL, may_pass
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 
 
 class StateError(Exception):
-    """The state directory cannot be used. `what` and `hint` are for people."""
+    """The state directory cannot be used. `what` and `hint` are for people. `may_pass`: it may be usable at another
+    start, as a disk that is full, or one that another daemon is about to leave."""
 
-    def __init__(self, what: str, hint: str) -> None:
+    def __init__(self, what: str, hint: str, may_pass: bool = False) -> None:
         super().__init__(what)
-        self.what, self.hint = what, hint
+        self.what, self.hint, self.may_pass = what, hint, may_pass
+
+    @classmethod
+    def unwritable(cls, path: Path, error: OSError) -> Self:
+        hint = "name a folder that this user may write, or chown it"
+        if error.errno in FULL:
+            hint = "free some of that disk, or name a folder on another one"
+        return cls(f"`{path}` cannot be written: {error.strerror}", hint, may_pass(error.errno))
 
 
 class StateDirectory:
@@ -53,16 +62,13 @@ class StateDirectory:
             path.chmod(0o700)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StateError(
-                f"`{path}` cannot be written: {error.strerror}", "name a folder that this user may write, or chown it"
-            ) from None
+            raise StateError.unwritable(path, error) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
-            raise StateError(
-                f"another daemon is running in `{path}`", "give each daemon a state directory of its own"
-            ) from None
+            hint = "give each daemon a state directory of its own"
+            raise StateError(f"another daemon is running in `{path}`", hint, may_pass=True) from None
 
     def close(self) -> None:
         os.close(self._lock)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import zmq
 
+from ..process.passing import may_pass
+
 DEFAULT = -1  # of an option of TCP: the system's
 
 
@@ -27,10 +29,12 @@ class LinkTiming:
 
 
 class BindError(Exception):
-    """The lane cannot listen. `address`: what was asked for; `what`: why not, in words; `is_taken`: others do."""
+    """The lane cannot listen. `address`: what was asked for; `what`: why not, in words; `is_taken`: others do;
+    `may_pass`: it may at another start."""
 
     def __init__(self, address: str, error: zmq.ZMQError) -> None:
         self.is_taken = error.errno == zmq.EADDRINUSE
+        self.may_pass = may_pass(error.errno)
         is_foreign = error.errno in (errno.ENODEV, errno.EADDRNOTAVAIL)
         what = "is no address of this host" if is_foreign else (error.strerror or "is no address")
         self.address, self.what = address, "the address is in use" if self.is_taken else what

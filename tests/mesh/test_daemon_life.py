@@ -67,7 +67,7 @@ def test_a_state_directory_that_cannot_be_used_is_one_clear_error(tmp_path: Path
     """Unwritable, or another daemon's: both would otherwise show up much later."""
     with Mesh(tmp_path, 1) as mesh:
         twin = mesh.nodes["n0"]
-        error, hint = refused_start(twin)
+        error, hint = refused_start(twin, status=1)  # which may be leaving
         assert error.endswith(f"node.state_dir: another daemon is running in `{twin.folder / 'state'}`")
         assert hint == "hint: give each daemon a state directory of its own"
         other = mesh.prepare()

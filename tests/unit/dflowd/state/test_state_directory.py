@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -77,6 +78,22 @@ def test_an_unwritable_directory_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="cannot be written") as caught:
         StateDirectory(tmp_path / "file" / "s")
     assert "name a folder" in caught.value.hint
+
+
+@pytest.mark.parametrize(("number", "may_pass"), [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EROFS, False)])
+def test_a_disk_that_is_full_is_told_from_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, may_pass: bool
+) -> None:
+    """A service manager tries again after the one, and leaves the other to a person."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(StateError, match="cannot be written") as caught:
+        StateDirectory(tmp_path / "s")
+    assert caught.value.may_pass == may_pass
+    assert ("free some" in caught.value.hint) == may_pass
 
 
 def test_a_key_cannot_leave_the_directory(tmp_path: Path) -> None:

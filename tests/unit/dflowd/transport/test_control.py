@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 
@@ -265,3 +266,11 @@ async def test_a_lane_closes_though_words_for_a_peer_that_was_hung_up_still_wait
         await until(lambda: a.heard("transport.revoked"))
         site.parties.remove(a)
         await asyncio.wait_for(asyncio.to_thread(a.lane.close), 30)
+
+
+@pytest.mark.parametrize(
+    ("number", "may_pass"), [(errno.EADDRINUSE, True), (errno.ENODEV, True), (errno.EACCES, False)]
+)
+def test_an_address_that_another_start_may_have_is_told_from_one_that_none_will(number: int, may_pass: bool) -> None:
+    """A service manager would try a port that only root may have for ever."""
+    assert BindError("tcp://10.0.0.7:80", zmq.ZMQError(number)).may_pass == may_pass
