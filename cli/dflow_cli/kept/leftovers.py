@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from dflow_protocols.run_state import status as statuses
 from dflow_protocols.versions import facts
 from dflow_protocols.versions.saved import FILE, read_saved
 
-from ..errors import EXIT_NO_DAEMON, CliError
+from ..errors import EXIT_FAILED, EXIT_NO_DAEMON, CliError
 from ..folder import dir_option
 from ..mesh.meshfiles import read_mesh
 from ..mesh.statefiles import (
@@ -222,20 +222,21 @@ class Leftovers:
 
     def _files(self, params: Mapping[str, Any]) -> Answer:
         place, version = self._places(self._find(params))[int(params["step"]), str(params["node_id"])]
-        names = sorted(str(file.relative_to(place)) for file in place.rglob("*") if file.is_file())
-        listed = [
-            {
-                "name": name,
-                "bytes": (place / name).stat().st_size,
-                "digest": blake3().update_mmap(place / name).hexdigest(),
-            }
-            for name in names
-        ]
+        with _reading(place):
+            names = sorted(str(file.relative_to(place)) for file in place.rglob("*") if file.is_file())
+            listed = [
+                {
+                    "name": name,
+                    "bytes": (place / name).stat().st_size,
+                    "digest": blake3().update_mmap(place / name).hexdigest(),
+                }
+                for name in names
+            ]
         return {"files": listed, "version": version}
 
     def _piece(self, params: Mapping[str, Any]) -> Answer:
         place, _ = self._places(self._find(params))[int(params["step"]), str(params["node_id"])]
-        with (place / str(params["name"])).open("rb") as file:
+        with _reading(place), (place / str(params["name"])).open("rb") as file:
             file.seek(int(params["offset"]))
             return {"data": file.read(PIECE_BYTES)}
 
@@ -278,6 +279,18 @@ class Leftovers:
         mesh = read_mesh(self._folder)
         names = logfiles.names({node.id: node.name for node in (mesh.nodes if mesh else ())})
         return {"events": found[-int(params.get("limit", 200)) :], "heard": {}, "names": names, "missing": []}
+
+
+@contextlib.contextmanager
+def _reading(place: Path) -> Iterator[None]:
+    """What is done within reads files of a checkpoint. Raises CliError in place of OSError: who asks for them writes
+    files, and would take it for an error of that."""
+    try:
+        yield
+    except OSError as error:
+        what, where = f"cannot be read: {error.strerror or error}", str(error.filename or place)
+        hint = "export as the user that its daemons ran as, or take another one with --step"
+        raise CliError(what, where=where, hint=hint, exit_code=EXIT_FAILED) from error
 
 
 def _chosen(rows: list[Answer], params: Mapping[str, Any]) -> list[Answer]:

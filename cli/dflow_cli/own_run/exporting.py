@@ -108,7 +108,7 @@ def _wanted(
     if not steps:
         hint = (
             "one is written at the end, and every so many steps with `checkpoint: {every: N}`; "
-            "if the run has ended, they are not on its daemons' disks any more"
+            "of a run that has ended none was written, or they were removed from its daemons' disks"
         )
         raise CliError(f"run {run} has no checkpoint", hint=hint, exit_code=EXIT_FAILED)
     if step is not None and step not in steps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 from blake3 import blake3
 
 from dflow_cli.app import main
+from dflow_cli.mesh.meshfiles import MeshFile, write_mesh
 from dflow_protocols.names import RunId, SealId, ShardId, ShardRef, SpecId, hash_shard
-from dflow_protocols.versions.saved import Place, Saved, write_saved
+from dflow_protocols.versions.saved import FILE, Place, Saved, write_saved
 from dflow_protocols.wire.steps import Header
 from tests.unit.cli.fakedaemon import RUN, FakeDaemon
+from tests.unit.cli.left import come_home
 
 WEIGHTS = bytes(range(256)) * 5000  # more than a chunk
 HEAD = b"8 bytes."
@@ -123,6 +126,26 @@ def test_a_disk_that_is_full_is_named(
     assert not [place for place in mesh.iterdir() if "out" in place.name]
 
 
+def test_a_file_that_cannot_be_read_is_not_told_as_a_place_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Daemons that another user started have ended, and only that user may read what they left."""
+    there = tmp_path / "runs" / RUN / "checkpoint"
+    write_mesh(tmp_path, MeshFile(False, (), is_of_run=True))
+    come_home(tmp_path, "done", RunId(RUN))
+    there.mkdir()
+    (there / FILE).write_text(json.dumps({"step": 1, "version": "ab" * 32}))
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there / FILE))
+
+    monkeypatch.setattr("dflow_cli.kept.leftovers.blake3", refuse)
+    assert main(["export", RUN, str(tmp_path / "out"), "--dir", str(tmp_path)]) != 0
+    told = capsys.readouterr().err
+    assert f"error: {there / FILE}: cannot be read: Permission denied" in told
+    assert "can be written" not in told
+
+
 @pytest.mark.parametrize("name", ["../out.py", "/tmp/of_another.py"])
 def test_a_daemon_cannot_write_outside_of_the_folder(mesh: Path, daemon: FakeDaemon, name: str) -> None:
     """A client trusts a mesh with its runs, not with its disk."""
@@ -140,7 +163,7 @@ def test_a_daemon_cannot_write_outside_of_the_folder(mesh: Path, daemon: FakeDae
     ("arguments", "code", "what"),
     [
         (["--step", "4"], 2, "has no checkpoint of step 4"),
-        ([], 1, "not on its daemons' disks any more"),
+        ([], 1, "of a run that has ended none was written"),
     ],
 )
 def test_what_there_is_is_told(
