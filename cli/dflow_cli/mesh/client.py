@@ -73,7 +73,7 @@ def parse_keyed_endpoint(text: str) -> KeyedEndpoint:
 
 
 SILENT = "it took the connection and said nothing: busy, stopped, no daemon, or of another wire version (see its log)"
-FOREIGN = "what listens there has another key than KEY, or is the daemon's bulk port, or no daemon"
+FOREIGN = "what listens there has another key than KEY, or is the daemon's bulk port, no daemon, or one that is ending"
 
 
 class LinkLost(Exception):

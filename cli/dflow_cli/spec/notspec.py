@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from dflow_protocols.pipeline.entries.rows import TABLES, TEXTS
 from dflow_protocols.pipeline.grammar.layout import TOP
 
 from .spectree import Marked, SpecFileError, fail
 
-DATA = {".jsonl": "jsonl", ".parquet": "parquet"}  # a file's suffix: the key of `data` that reads it
 OF_A_MODEL = ("architectures", "model_type")  # keys that a model's configuration has, and no pipeline
 MOST_NAMED = 4  # pipelines of a folder that an error names
 BEGIN = "`dflow init` writes one to begin with"
@@ -34,8 +34,8 @@ def folder_error(path: Path) -> SpecFileError:
 
 def check_name(path: Path) -> None:
     """Raises SpecFileError for a file that holds data by its name."""
-    kind = DATA.get(path.suffix)
-    if kind is not None:
+    kind = path.suffix.removeprefix(".")
+    if kind in (*TEXTS, *TABLES):
         hint = f"it is named in one: `data: {{mine: {{{kind}: {path.name}}}}}`; {BEGIN}"
         raise fail(str(path), "this is data, and no pipeline", hint)
 

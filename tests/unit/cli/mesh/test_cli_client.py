@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import zmq
@@ -95,6 +96,22 @@ def test_a_program_that_is_no_daemon_is_told_from_one_that_is_gone(monkeypatch: 
             client.call("status")
     assert caught.value.exit_code == EXIT_NO_DAEMON
     assert "said nothing" in caught.value.what
+
+
+def test_a_daemon_that_ends_in_the_handshake_is_not_said_to_have_another_key_for_sure() -> None:
+    """By the socket's events it cannot be told from one whose key is another."""
+    with socket.create_server(("127.0.0.1", 0)) as ending:
+
+        def take() -> None:
+            ending.accept()[0].close()
+
+        taking = Thread(target=take)
+        taking.start()
+        endpoint = KeyedEndpoint(new_keys().public, f"tcp://127.0.0.1:{ending.getsockname()[1]}")
+        with Client([endpoint], new_keys()) as client, pytest.raises(CliError) as caught:
+            client.call("status")
+        taking.join()
+    assert "or one that is ending" in caught.value.what
 
 
 def test_a_daemons_refusal_arrives_as_its_own_words() -> None:

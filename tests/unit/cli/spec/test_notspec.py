@@ -20,6 +20,8 @@ FILES: dict[str, str | bytes] = {
     "nothing/a.txt": "",
     "words.jsonl": '{"prompt": "a"}\n{"prompt": "b"}\n',
     "rows.parquet": b"PAR1\xff\x00",
+    "table.csv": "prompt,answer\n1 + 1,2\n",
+    "table.arrow": b"ARROW1\0\0\xff",
     "model.safetensors": b"\x08\x00\xff",
     "tokenizer.json": '{"version": "1.0", "added_tokens": []}',
     "old.yaml": "plan_version: 1\nname: x\nloss: grpo\n",
@@ -50,6 +52,16 @@ ERRORS = [
         "rows.parquet",
         "error: rows.parquet: this is data, and no pipeline",
         "it is named in one: `data: {mine: {parquet: rows.parquet}}`; `dflow init` writes one to begin with",
+    ),
+    (
+        "table.csv",
+        "error: table.csv: this is data, and no pipeline",
+        "it is named in one: `data: {mine: {csv: table.csv}}`; `dflow init` writes one to begin with",
+    ),
+    (
+        "table.arrow",
+        "error: table.arrow: this is data, and no pipeline",
+        "it is named in one: `data: {mine: {arrow: table.arrow}}`; `dflow init` writes one to begin with",
     ),
     ("model.safetensors", "error: model.safetensors: this is no text", "a spec is YAML in UTF-8"),
     (
