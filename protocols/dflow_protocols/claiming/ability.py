@@ -96,7 +96,7 @@ class Ability:
         if self._has_nobody_withdrawn:
             return fit
         gone = self._gone(stages, me, fit)
-        return fit - gone.keys() or fit - self._barred(gone) or fit
+        return fit.difference(gone) or fit - self._barred(gone) or fit
 
     @property
     def is_everybodys(self) -> bool:
