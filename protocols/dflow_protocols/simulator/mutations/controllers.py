@@ -35,6 +35,11 @@ def _untold(_: Any) -> Any:
     return leave
 
 
+def _unless_it_leaves(original: Any) -> Any:
+    """Neither as it leaves, nor as it is drained from then on."""
+    return lambda self, *args: None if self._state.is_leaving else original(self, *args)
+
+
 CONTROLLERS = (
     Mutation(
         "no_bound_on_uncommitted_versions",
@@ -210,6 +215,6 @@ CONTROLLERS = (
         unseen="seldom are all nodes of a drawn world asked to leave in one moment; "
         "`tests/sim/test_power_cut.py:test_a_site_that_is_switched_off_in_order_loses_no_step`",
     ),
-    Mutation("leaving_gives_nothing_back", "16", "controllers.leaving:Leaving._give_back", gives(False)),
+    Mutation("leaving_gives_nothing_back", "16", "run_state.outbox:Outbox.put_all_claims", _unless_it_leaves),
     Mutation("a_drained_node_lets_nothing_go", "16a", "controllers.draining:Draining.reconcile", gives(None)),
 )
