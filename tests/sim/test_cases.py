@@ -90,6 +90,18 @@ def test_a_step_survives(case: str, nodes: int, noise: frozenset[type]) -> None:
     assert noise or weights == undisturbed_weights()
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_a_step_survives_whose_outputs_do_not_go_along_with_records(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the toy pipeline do, and replicas hold them; these are copied by who trains beside their maker, who is
+    no replica as often as not."""
+    monkeypatch.setattr("dflow_protocols.work.MOST_SHORT_BYTES", 0)
+    moment, fault, after_s = CASES[case]()
+    world, run = mesh(5)
+    world.when(moment, fault, after_s)
+    world.run(ENDS_S, ended(world, run))
+    assert finish(world, run, ENDS_S) == undisturbed_weights()
+
+
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("nth", [0, 4, 9])
 def test_a_node_dies_between_the_calls_of_a_chain(nth: int, noise: frozenset[type]) -> None:
