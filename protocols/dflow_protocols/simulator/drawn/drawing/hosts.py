@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from random import Random
 
 from ...faults import (
@@ -61,12 +61,20 @@ def _clone(rng: Random, scene: Scene, node: int) -> Fault | None:
     return Clone(rng.choice([0.1, 1.0, 4.0]), rng.choice([None, None, 0.3, 2.0, 6.0]), node)
 
 
+def keeps_a_way(handicap: Handicap, others: Iterable[Fault]) -> bool:
+    """Whether what its machine makes can come to anybody: one that serves nobody, and whose disk takes nothing, would
+    be further than all others for good."""
+    known = (each for each in (handicap, *others) if isinstance(each, Handicap))
+    return not {each.kind for each in known if each.node == handicap.node} >= {"mute", "read-only"}
+
+
 def _handicap(rng: Random, scene: Scene, node: int) -> Fault | None:
     """The submitter stays whole, so that the run can end."""
     if scene.count == 1:
         return None
     kind = rng.choice([each for each in HANDICAPS if each != "broken"])
-    return Handicap(kind, scene.another(rng, scene.submitter))
+    handicap = Handicap(kind, scene.another(rng, scene.submitter))
+    return handicap if keeps_a_way(handicap, [fault for _, fault in scene.planned]) else None
 
 
 HOSTS: Mapping[str, Drawer] = {

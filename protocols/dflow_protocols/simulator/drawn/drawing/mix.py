@@ -14,7 +14,7 @@ from ...faults import HANDICAPS, BreakEngine, Drain, Fault, Handicap, HangEngine
 from ...faults.runs import RunFault
 from .clocks import CLOCKS
 from .disks import DISKS
-from .hosts import HOSTS, crash_and_return, power_cut
+from .hosts import HOSTS, crash_and_return, keeps_a_way, power_cut
 from .network import NETWORK, lose
 from .runs import RUNS
 from .scene import Drawer, Scene
@@ -107,9 +107,10 @@ def _lasting(rng: Random, scene: Scene) -> list[Fault]:
         return [Sever(one, other)]
     found: list[Fault] = []
     for _ in range(rng.randint(1, 2)):
-        kind, node = rng.choice(HANDICAPS), scene.another(rng, scene.submitter)
-        if kind != "broken" or not any(isinstance(fault, Handicap) and fault.kind == kind for fault in found):
-            found.append(Handicap(kind, node))
+        handicap = Handicap(rng.choice(HANDICAPS), scene.another(rng, scene.submitter))
+        is_one_more = any(isinstance(fault, Handicap) and fault.kind == handicap.kind for fault in found)
+        if not (handicap.kind == "broken" and is_one_more) and keeps_a_way(handicap, found):
+            found.append(handicap)
     return found
 
 
