@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dflowd.process.stopping import SAME_S
 from tests.support.alone import weights_of
+from tests.support.launch import told_until_it_ends
 from tests.support.mesh import Daemon, Mesh
 from tests.support.strike import await_stable, running_tasks
 from tests.support.toy import toy_pipeline
@@ -106,18 +106,14 @@ def test_a_second_sigterm_ends_a_leaving_daemon_at_once(tmp_path: Path) -> None:
     """Who sends it does not want to wait for what only this node holds."""
     with Mesh(tmp_path, 1) as mesh:
         node = mesh.nodes["n0"]
-        mesh.submit(node, toy_pipeline(steps=50, generate_s=0.2))
-        mesh.until(lambda: node.children(), 60)
+        run = mesh.submit(node, toy_pipeline(steps=50, generate_s=0.2))
+        mesh.until(lambda: mesh.ask(node, "run", run=run)["step"], 60)
         (engine,) = node.children()
         assert node.process is not None
+        os.kill(engine, signal.SIGSTOP)  # which is to save the newest version
         os.kill(node.pid, signal.SIGTERM)
         until(lambda: any("daemon.leaving" in line for line in node.log_lines()), 30, mesh.story)
-        os.kill(node.pid, signal.SIGSTOP)
-        time.sleep(2 * SAME_S)  # what comes sooner is the first one, told twice
-        has_left = "daemon.stopped" in node.log_lines()[-1]
-        os.kill(node.pid, signal.SIGTERM)
-        os.kill(node.pid, signal.SIGCONT)
-        assert node.process.wait(30) in ({0, 128 + signal.SIGTERM} if has_left else {128 + signal.SIGTERM})
+        assert told_until_it_ends(node.process, signal.SIGTERM) == 128 + signal.SIGTERM
         until(lambda: not Path(f"/proc/{engine}").exists(), 30)
 
 

@@ -19,6 +19,10 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Protocol
 
+from tests.support.until import until
+
+TOLD_S = 60.0  # by when who is told to end, again and again, has ended
+AGAIN_S = 0.6  # between two signals: what comes sooner may be the first one, told twice
 _LOADED = ["dflowd.__main__", "dflowd.daemon", "dflowd.opening", "uvloop", __name__]
 
 
@@ -45,6 +49,19 @@ class Starter(Protocol):
         environment: Mapping[str, str],
         prepare: Callable[[], None] | None = None,
     ) -> Process: ...
+
+
+def told_until_it_ends(process: Process, number: signal.Signals) -> int:
+    """Tell it this signal, and again while it goes on, as somebody does who presses Ctrl-C; its exit status."""
+
+    def has_ended() -> bool:
+        process.send_signal(number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(AGAIN_S)
+        return process.poll() is not None
+
+    until(has_ended, TOLD_S)
+    return process.wait()
 
 
 def spawn(
