@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import InitVar, dataclass, field, fields
 from functools import cached_property
 from typing import Any, Self
@@ -53,8 +54,9 @@ class Stage:
         return int(self.config.get("group", begins.width if begins is not None else 1))
 
     def to_dict(self) -> dict[str, Any]:
+        """The format's mapping of it, as `Pipeline.to_dict` gives the whole."""
         whole = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {name: value for name, value in whole.items() if not is_left_out(STAGE[name], value)}
+        return deepcopy({name: value for name, value in whole.items() if not is_left_out(STAGE[name], value)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +126,10 @@ class Pipeline:
         return pipeline
 
     def to_dict(self) -> dict[str, Any]:
-        """The format's mapping in full: every key, defaults included, but for those that only some pipelines have."""
+        """The format's mapping in full: every key, defaults included, but for those that only some pipelines have. It
+        is the caller's to change."""
         whole = {key: value for key, value in self._by_key().items() if not is_left_out(TOP[key], value)}
-        return whole | {"stages": [stage.to_dict() for stage in self.stages]}
+        return deepcopy(whole | {"stages": [stage.to_dict() for stage in self.stages]})
 
     def _by_key(self) -> dict[str, Any]:
         return {KEYS.get(item.name, item.name): getattr(self, item.name) for item in fields(self)}

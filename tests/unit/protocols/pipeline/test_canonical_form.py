@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -113,6 +114,18 @@ def test_the_canonical_form_reads_back_as_the_same_pipeline() -> None:
     assert again.id == pipeline.id
     assert is_what(again.id)
     assert Pipeline.from_dict(pipeline.to_dict()) == pipeline
+
+
+def test_who_changes_a_pipelines_mapping_changes_no_pipeline() -> None:
+    """It is how one pipeline is made of another, and the first goes on being read by whoever has it."""
+    pipeline = Pipeline.from_dict(example())
+    raw, told = pipeline.to_dict(), pipeline.stage("learn").to_dict()
+    before = pipeline.id, deepcopy(raw)
+    raw["models"]["policy"]["path"] = "another"
+    for each in (*raw["stages"], told):
+        each["config"]["epochs"] = 2
+    again = Pipeline.from_dict(pipeline.to_dict())
+    assert (again.id, again.to_dict()) == before
 
 
 @pytest.mark.parametrize("change", [b" ", b"x"])
