@@ -439,3 +439,8 @@ def test_who_slept_and_heard_from_nobody_acts_when_it_has_waited_by_its_own_cloc
 def test_who_slept_gives_nothing_away_before_it_heard_what_happened() -> None:
     """A request lies in its inbox when it wakes; in this world it granted what others had done long since."""
     live_through(12, Choice(nodes=3, faults=("lose_devices", "pause")))
+
+
+def test_a_block_is_told_in_halves_once_a_home_can_train_that_left_it_to_another() -> None:
+    """It still leaves another stage to others, whose code it does not run; its leaf is dealt to it all the same."""
+    live_through(37, Choice(nodes=4, faults=("leave",)))

@@ -3,6 +3,7 @@ smaller part of a split, tell of what it is to sum first, count on whom nobody r
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from math import inf
 
@@ -124,17 +125,18 @@ class Restraint(Checker):
         half = Block(first, first + len(block.leaves))
         leaves = replace(record.task, part=half).singles
         is_own = not any(others_claim(state, leaf) for leaf in leaves)
-        if is_own and self._works_on(half, (host.place, run, record.inputs[0]), _trainers_at(host, state)):
+        able = _able_at(host, state, [record.task.stage])
+        if is_own and self._works_on(half, (host.place, run, record.inputs[0]), able):
             told.add(block)
         others = [] if step.roster is None else [node for node in step.roster.trainers if node != host.id]
         if others and half in told:
             what = f"{host.name} tells of both halves of a block, {block}, that it was to sum"
             raise self.broken(what, "summed_first")
 
-    def _works_on(self, block: Block, at: tuple[NodeId, RunId, str], trainers: frozenset[NodeId]) -> bool:
+    def _works_on(self, block: Block, at: tuple[NodeId, RunId, str], able: frozenset[NodeId]) -> bool:
         """Whether all of a block was begun before this turn, as leaves are dealt among these."""
         known = self._begun.get(at, {}).items()
-        begun = [each for each, (when, among) in known if when < self.world.now and among == trainers]
+        begun = [each for each, (when, among) in known if when < self.world.now and among == able]
         return {leaf for each in begun for leaf in each.leaves}.issuperset(block.leaves)
 
     def _passed_on(self, host: Host, node: NodeId, unit: TaskKey) -> None:
@@ -151,11 +153,12 @@ class Restraint(Checker):
             return
         if isinstance(start.task.part, Block) and state.position is not None:
             begun = self._begun.setdefault((host.place, start.run, state.position.id), {})
-            begun.setdefault(start.task.part, (self.world.now, _trainers_at(host, state)))
+            begun.setdefault(start.task.part, (self.world.now, _able_at(host, state, [start.task.stage])))
         gone = state.ability.withdrawn_at(host.id, host.id)
         if start.task.stage not in gone or start.task in state.loans.borrowed:
             return
-        if _trainers_at(host, state) - {host.id}:
+        stages = start.work.stages if isinstance(start.work, ChainWork) else [start.task.stage]
+        if _able_at(host, state, stages) - {host.id}:
             what = f"{host.name} starts {start.task} and has withdrawn: {gone[start.task.stage]}"
             raise self.broken(what, "withdrawn_rests")
 
@@ -172,9 +175,10 @@ class Restraint(Checker):
             raise self.broken(what, "minority_waits")
 
 
-def _trainers_at(host: Host, state: RunState) -> frozenset[NodeId]:
-    """Among whom a node deals leaves: whoever is on duty and has not withdrawn."""
-    return frozenset(node for node in on_duty_at(host) if not state.ability.withdrawn_at(node, host.id))
+def _able_at(host: Host, state: RunState, stages: Collection[str]) -> frozenset[NodeId]:
+    """Among whom a node deals these stages' work: whoever is on duty and has withdrawn from none of them."""
+    withdrawn = state.ability.withdrawn_at
+    return frozenset(node for node in on_duty_at(host) if withdrawn(node, host.id).keys().isdisjoint(stages))
 
 
 def _is_outdone(host: Host, state: RunState) -> bool:
