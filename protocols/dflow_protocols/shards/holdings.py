@@ -52,6 +52,7 @@ class Holdings:
     begun: set[ShardId] = field(default_factory=set)  # the store may have chunks of them, though no fetch runs
     moved: set[ShardId] = field(default_factory=set)  # of these: a chunk came
     advanced_at: float = 0.0  # when the last chunk arrived
+    state_at: float = 0.0  # and when the last one of a version's state did
     fresh_at: float = 0.0  # when the last one did of a shard of which no fetch had ended before
     brought: set[ShardId] = field(default_factory=set)  # of which one has
     step: int = 0  # that this node works on, and so fetches for
@@ -197,7 +198,7 @@ class Holdings:
             return False
         ref, product = asked
         self._trust_who_served((shard, chunks))
-        self._note_chunk(now, shard)
+        self._note_chunk(now, shard, {product})
         self.brought.add(shard)
         for table in (self.near, self.asks, self.retry_at):
             table.pop((shard, chunks), None)
@@ -209,12 +210,15 @@ class Holdings:
 
     def advanced(self, now: float, shard: ShardId) -> None:
         """A chunk of a running fetch arrived."""
-        if any(key[0] == shard for key in self.fetching):
-            self._note_chunk(now, shard)
+        wanted_as = {product for key, (_, product) in self.fetching.items() if key[0] == shard}
+        if wanted_as:
+            self._note_chunk(now, shard, wanted_as)
             self.moved.add(shard)
 
-    def _note_chunk(self, now: float, shard: ShardId) -> None:
+    def _note_chunk(self, now: float, shard: ShardId, wanted_as: Collection[Product]) -> None:
         self.advanced_at = now
+        if Product.STATE in wanted_as:
+            self.state_at = now
         for key in [key for key in self.unanswered if key[0] == shard]:
             del self.unanswered[key]
         if shard not in self.brought:

@@ -93,10 +93,21 @@ class CatchUp:
         if own is not None and preference(own.head) <= preference(target.head):
             self.target = None  # the own head overtook it
             return
-        if now - max(self.since, self.holdings.advanced_at) <= suspicion_s:
+        if self._is_abandoned(now, target, living):
+            self.target = None
+            return
+        if now - max(self.since, self.holdings.state_at) <= suspicion_s:
             return
         self._set_aside(now, target.head, suspicion_s, self.claimants)
         self.target = None
+
+    def _is_abandoned(self, now: float, target: Header, living: frozenset[NodeId]) -> bool:
+        """Whether nobody can give it, and who had it went over to a better one. Who is further on the same chain keeps
+        what others pin, and may give it yet."""
+        if self.versions.holders(target.id, living) or any(self.holdings.is_coming(ref) for _, ref in target.state):
+            return False
+        found = self.versions.best(now, living)
+        return found is not None and found[0] != target.head and found[0].step <= target.step
 
     def _set_aside(self, now: float, head: Head, suspicion_s: float, claimants: frozenset[NodeId]) -> None:
         """Not the version, only what these claim of it: who says so later has it of somebody, and may give it."""

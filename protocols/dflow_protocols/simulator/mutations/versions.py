@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...names import VersionId, content_id
-from ...work import ApplyWork
+from ...work import ApplyWork, Product
 from .mutation import Mutation, gives
 
 VERSIONS = (
@@ -124,6 +124,13 @@ VERSIONS = (
         lambda original: lambda head: (head.samples, head.step, head.version),
     ),
     Mutation("a_stalled_head_is_not_set_aside", "10", "versions.catch_up:CatchUp._set_aside", gives(None)),
+    Mutation(
+        "any_chunk_counts_as_a_copys",
+        "10",
+        "shards.holdings:Holdings._note_chunk",
+        lambda original: lambda self, now, shard, wanted_as: original(self, now, shard, {Product.STATE}),
+    ),
+    Mutation("what_nobody_can_give_is_waited_for", "10", "versions.catch_up:CatchUp._is_abandoned", gives(False)),
     Mutation(
         "who_newly_holds_a_head_is_not_asked",
         "10",

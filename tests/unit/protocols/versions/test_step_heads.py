@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dflow_protocols.events import Action, Fetch, Send
-from dflow_protocols.names import VersionId
+from dflow_protocols.names import VersionId, chunk_count
 from dflow_protocols.shards.holdings import Holdings
 from dflow_protocols.versions.catch_up import FOLLOWED_STEPS, SET_ASIDE_FOR, CatchUp
 from dflow_protocols.versions.versions import Versions, preference
 from dflow_protocols.wire.heartbeat import Heartbeat
 from dflow_protocols.wire.steps import Head, Header, HeaderGet
-from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, heartbeat, version, who
+from tests.unit.protocols.books import RUN, SUSPICION_S, ZERO, heartbeat, shard, version, who
 
 HEADS = st.builds(
     Head, st.sampled_from(["a" * 64, "b" * 64, "c" * 64]).map(VersionId), st.integers(0, 2), st.integers(0, 2)
@@ -228,6 +229,38 @@ def test_a_copy_that_stalls_is_set_aside_and_tried_again_later() -> None:
     assert following.target is None
     look(following, (1.6 + SET_ASIDE_FOR) * SUSPICION_S)
     assert following.target == two
+
+
+def test_a_copy_stalls_though_rollouts_come() -> None:
+    """A replica hears of others' outputs all through a step: these bring it no version."""
+    two, output = version("two", version("one", ZERO), samples=8), shard("output")
+    following = follower(two, own=ZERO)
+    following.versions.observe(who(2), heartbeat(two))
+    look(following, 0.0)
+    following.holdings.want(0.0, output, ALL, [], others=[who(3)])
+    following.holdings.advanced(SUSPICION_S, output.id)
+    look(following, 1.5 * SUSPICION_S)
+    assert following.target is None
+
+
+@pytest.mark.parametrize("is_on", [False, True], ids=["beside it", "beyond it"])
+def test_a_copy_that_nobody_can_give_is_left_for_what_they_went_to(is_on: bool) -> None:
+    """Who held it found a better one and dropped this one: it would be waited for in vain. Who is steps beyond it may
+    keep it for whoever copies it."""
+    lost = version("lost", ZERO)
+    found = version("next", version("made of it", lost)) if is_on else version("better", ZERO, samples=8)
+    following = follower(lost, own=ZERO)
+    following.versions.observe(who(2), heartbeat(lost))
+    look(following, 0.0)
+    look(following, 1.5 * SUSPICION_S)
+    assert following.target == lost
+    following.versions.observe(who(2), heartbeat(found))
+    look(following, 1.6 * SUSPICION_S)
+    assert following.target == lost, "somebody is still asked for it"
+    for _, ref in lost.state:
+        following.holdings.failed(1.7 * SUSPICION_S, ref.id, (0, chunk_count(ref.nbytes)), [who(2)], [])
+    look(following, 1.8 * SUSPICION_S)
+    assert (following.target == lost) is is_on
 
 
 def test_a_head_that_was_set_aside_is_tried_again_when_somebody_new_has_it() -> None:
