@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 
 from ..claiming.ability import Ability, Offers
 from ..claiming.deal import Slots, beside, deal, homes, trained_by
@@ -203,7 +204,8 @@ class StepView:
         another chain made of the partition of that number its maker need not know of."""
         part, order = task.part, list(ranked(f"{self.run}/{self.step.number}/{task.part}", self.replicas))
         if isinstance(part, Partition) and self.step.is_heavy(self._chain_of(task.stage), part):
-            order[:0] = [node for node in self._beside(part) if node not in holders and node not in self.behind][:1]
+            near = (node for node in self._beside(part) if node not in holders and node not in self.behind)
+            order[:0] = islice(near, 1)
         order = [node for node in dict.fromkeys(order) if node not in holders]
         return tuple(sorted(order, key=self.behind.__contains__))  # whose link is full of a version last
 
