@@ -56,17 +56,18 @@ class Figure:
         return self.goal is None or self.goal.holds(value)
 
     def row(self) -> dict[str, Any]:
-        """As a script reads it; a ratio without bound is null, since JSON has no number for it."""
+        """As a script reads it: plain numbers, whatever counted them. A ratio without bound is null, since JSON has no
+        number for it."""
         ratio = self.ratio
         return {
             "figure": self.figure,
             "unit": self.unit,
             "ours": round(float(self.ours), DIGITS),
             "anchor": self.anchor,
-            "anchor_value": None if self.anchor_value is None else round(self.anchor_value, DIGITS),
-            "ratio": None if ratio is None or ratio == float("inf") else round(ratio, DIGITS),
+            "anchor_value": None if self.anchor_value is None else round(float(self.anchor_value), DIGITS),
+            "ratio": None if ratio is None or ratio == float("inf") else round(float(ratio), DIGITS),
             "goal": None if self.goal is None else float(self.goal.limit),
-            "holds": self.holds,
+            "holds": bool(self.holds),
         }
 
 

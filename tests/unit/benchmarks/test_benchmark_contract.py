@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
@@ -103,6 +104,13 @@ def test_people_get_a_table(run: Callable[..., list[str]]) -> None:
     said = "\n".join(run())
     assert "<= 1.15" in said
     assert "NO" in said
+
+
+def test_what_numpy_counted_is_told_as_any_number() -> None:
+    """A mean of an array is no number that JSON knows, and no more is what comes of comparing it with a goal."""
+    row = Figure("f", "s", np.float64(3.0), "a", np.float64(2.0), Goal(2.0)).row()
+    assert json.loads(json.dumps(row)) == row
+    assert (row["ours"], row["anchor_value"], row["ratio"], row["holds"]) == (3.0, 2.0, 1.5, True)
 
 
 @pytest.mark.parametrize(
