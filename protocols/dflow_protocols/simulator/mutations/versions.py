@@ -129,8 +129,17 @@ VERSIONS = (
         "10",
         "shards.holdings:Holdings._note_chunk",
         lambda original: lambda self, now, shard, wanted_as: original(self, now, shard, {Product.STATE}),
+        unseen="it costs time alone; "
+        "`tests/unit/protocols/versions/test_step_heads.py:test_a_copy_stalls_though_rollouts_come`",
     ),
-    Mutation("what_nobody_can_give_is_waited_for", "10", "versions.catch_up:CatchUp._is_abandoned", gives(False)),
+    Mutation(
+        "what_nobody_can_give_is_waited_for",
+        "10",
+        "versions.catch_up:CatchUp._is_abandoned",
+        gives(False),
+        unseen="it costs time alone; `tests/unit/protocols/versions/test_step_heads.py:"
+        "test_a_copy_that_nobody_can_give_is_left_for_what_they_went_to`",
+    ),
     Mutation(
         "who_newly_holds_a_head_is_not_asked",
         "10",
