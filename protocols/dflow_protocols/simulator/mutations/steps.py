@@ -85,6 +85,8 @@ STEPS = (
         "22a",
         "run_state.run_state:RunState.began",
         lambda original: lambda self, header: header,
+        unseen="seldom is something lost amid a step of several updates; "
+        "`tests/sim/test_updates.py:test_a_joiner_goes_on_without_what_nobody_has_any_more`",
     ),
     Mutation(
         "records_named_without_outputs",
