@@ -46,7 +46,7 @@ from benchmarks.scaling.mesh import living, measure_on, started, started_on
 from benchmarks.scaling.profile import NAMES, load
 from benchmarks.scaling.report import write
 from benchmarks.scaling.setting import Setting
-from dflow_cli.folder import DEFAULT_FOLDER
+from dflow_cli.folder import unsaid_folder
 
 System: TypeAlias = Literal["dflowd", "ray-batches", "transferqueue", "ray-references", "ray-stages"]
 SYSTEMS: tuple[System, ...] = ("dflowd", "ray-batches", "transferqueue", "ray-references")
@@ -92,7 +92,7 @@ def measure(
 
 def _living(profiles: Iterable[str], folder: str, to: str, steps: int) -> Iterator[Measured]:
     """Each workload on the mesh that is there, the work of a node for each of its hosts."""
-    with living(Path(folder or DEFAULT_FOLDER), to) as members:
+    with living(Path(folder) if folder else unsaid_folder(), to) as members:
         for name in profiles:
             yield measure_on(members, load(name), len(members), steps)
 

@@ -19,7 +19,7 @@ from benchmarks.scaling.hosts import SlowHosts
 from benchmarks.scaling.measured import Measured, cpu_s, settled
 from benchmarks.scaling.profile import Profile
 from benchmarks.scaling.waits import CAUSES, on_one_clock, steps_of
-from dflow_cli.errors import CliError
+from dflow_cli.errors import CliError, explain
 from dflow_cli.mesh.client import Client, KeyedEndpoint
 from dflow_cli.mesh.keyfiles import key_pair
 from dflow_cli.mesh.meshfiles import read_mesh
@@ -98,7 +98,7 @@ def living(folder: Path, to: str) -> Iterator[list[Member]]:
             keys = key_pair(folder.absolute() / "client.key")
             local = {node.key: node.pid for node in (getattr(read_mesh(folder.absolute()), "nodes", ()))}
         except CliError as error:
-            raise Skipped(str(error)) from error
+            raise Skipped(explain(error, "no mesh to measure").replace("\n", "; ")) from error
         up = [member for member in members if member["state"] == "alive" and not member["is_drained"]]
         asked = [stack.enter_context(Client([KeyedEndpoint(member["key"], member["control"])], keys)) for member in up]
         yield [Member(client.call, local.get(member["key"])) for client, member in zip(asked, up, strict=True)]

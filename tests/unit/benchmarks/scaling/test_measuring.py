@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import scaling
+from benchmarks.figure import Skipped
 from benchmarks.scaling import mesh
 from benchmarks.scaling.mesh import Member, measure_on
 from benchmarks.scaling.profile import load
 from benchmarks.scaling.waits import CAUSES
+from dflow_cli.folder import VARIABLE
+from dflow_cli.mesh.keyfiles import key_pair
 
 PROFILE = load("siirl-table1")
 STEPS = 3
@@ -67,6 +73,19 @@ def test_a_mesh_of_other_hosts_is_measured_by_what_its_daemons_answer() -> None:
     assert found.waits_s["seal"] == pytest.approx(0.5)
     assert found.ideal_s == pytest.approx(PROFILE.seconds, rel=0.15)
     assert not {"cpu_s", "daemon_cpu_s", "memory_bytes"} & found.row().keys()
+
+
+def test_a_mesh_that_is_not_there_is_passed_over_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked for where every command looks that is not told a folder, and with the key that lies there."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "of the environment"))
+    measure = partial(scaling.measure, lambda row: None, steps=1)
+    with pytest.raises(Skipped, match=r"told: no mesh was started here.*dflow up"):
+        measure(dir=str(tmp_path / "told"))
+    with pytest.raises(Skipped, match=r"no daemon answered.*dflow up"):
+        measure(to=f"{key_pair(tmp_path / 'key').public}@tcp://127.0.0.1:9")
+    assert [path.name for path in (tmp_path / "of the environment").iterdir()] == ["client.key"]
 
 
 def test_a_run_that_fails_is_no_measurement() -> None:
