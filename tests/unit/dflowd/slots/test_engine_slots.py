@@ -259,6 +259,20 @@ async def in_hand(it: Bench, params: tuple[tuple[str, ShardRef], ...]) -> list[i
     return calls
 
 
+async def held_up_in_hand(it: Bench, params: tuple[tuple[str, ShardRef], ...]) -> list[int]:
+    """Two calls for short partitions in the hand of an engine that is stopped before it begins the first."""
+    while True:
+        # Whether it is given both depends on what the last one took, which a busy machine makes longer.
+        await it.answer(it.start(chain(params)))
+        os.kill(it.child, signal.SIGSTOP)
+        calls = [it.start(chain(params, partition), f"p{partition}") for partition in range(2)]
+        if it.is_at_work(len(calls)):
+            return calls
+        os.kill(it.child, signal.SIGCONT)
+        for call in calls:
+            await it.answer(call)
+
+
 async def test_of_short_partitions_an_engine_has_several_in_its_hand_and_room_for_what_they_make(
     tmp_path: Path,
 ) -> None:
@@ -354,13 +368,11 @@ async def test_what_an_engine_had_in_its_hand_when_it_broke_is_not_blamed(
     node withdraw from their stage."""
     async with bench(tmp_path, environment=breaking_engine) as it:
         params = await it.init()
-        for partition in range(4):
-            await it.answer(it.start(chain(params, partition), f"p{partition}"))
+        calls = await held_up_in_hand(it, params)
         (tmp_path / "broken").touch()
-        calls = [it.start(chain(params, partition), f"p{partition}") for partition in range(4)]
+        os.kill(it.child, signal.SIGCONT)
         ends = [await it.answer(call) for call in calls]
-        failed = [end.failed.kind for end in ends if isinstance(end, Broke)]
-        assert failed == ["engine", "stopped", "stopped", "stopped"]
+        assert [end.failed.kind for end in ends if isinstance(end, Broke)] == ["engine", "stopped"]
 
 
 async def test_what_waited_in_the_hand_of_an_engine_that_broke_has_not_begun(
