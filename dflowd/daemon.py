@@ -68,8 +68,10 @@ class Daemon:
 
     async def _leave(self, opened: Opened, drive: asyncio.Task[None]) -> None:
         host, node = opened.host, opened.node
-        notify("STOPPING=1")
-        patience_s = max(0.0, self._config.mesh.leave_timeout_s - CLOSING_S)
+        leave_s = self._config.mesh.leave_timeout_s
+        # A manager that would kill it sooner gives it that time: the limit is the configuration's, in one place.
+        notify(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={int((leave_s + CLOSING_S) * 1e6)}")
+        patience_s = max(0.0, leave_s - CLOSING_S)
         host.report(Report("daemon.leaving", {"patience_s": patience_s}))
         host.post(Leaving())
         until = host.clock() + patience_s

@@ -183,5 +183,8 @@ def test_a_service_manager_is_told_when_it_is_ready_and_that_it_lives(
             assert line.recv(64) == b"READY=1"
             assert [line.recv(64) for _ in range(3)] == [b"WATCHDOG=1"] * 3
             mesh.terminate(mesh.nodes["n0"])
-            while line.recv(64) != b"STOPPING=1":  # heartbeats come before it
+            while (told := line.recv(64)) == b"WATCHDOG=1":
                 pass
+            stopping, extended = told.decode().split("\n")
+            assert stopping == "STOPPING=1"
+            assert int(extended.removeprefix("EXTEND_TIMEOUT_USEC=")) > 5e6, "the mesh's leave_timeout_s"
