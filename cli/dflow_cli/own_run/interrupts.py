@@ -28,6 +28,7 @@ class Interrupts:
         self._said = ""
         self._due = 0  # interrupts that raise, or are to
         self._is_shielded = False
+        self._is_over = False
         self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
@@ -40,7 +41,7 @@ class Interrupts:
 
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if self._is_over else handler)
 
     @contextlib.contextmanager
     def finishing(self, said: str) -> Iterator[None]:
@@ -62,11 +63,16 @@ class Interrupts:
         if self._due > before:
             raise KeyboardInterrupt
 
+    def ignore(self) -> None:
+        """From now on none takes effect, also while the interpreter ends: what is left is done at once by itself, and
+        who presses again is told how it ended."""
+        self._is_over = True
+
     def _take(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:  # a terminal that closes tells its kernel and its shell, and both tell us
             signal.signal(number, signal.SIG_IGN)
         now = self._clock()  # once: whenever this calls something, another signal may be taken within it
-        if now < self._taken_at + SAME_S:
+        if self._is_over or now < self._taken_at + SAME_S:
             return
         self._taken_at = now
         self.count += 1

@@ -15,6 +15,7 @@ from ..mesh.meshfiles import LocalNode, MeshFile
 from ..mesh.statefiles import kept_runs
 from ..output import note
 from ..spec.enginelook import missing_here
+from .interrupts import Interrupts
 
 HURRIED_S = 0.1  # for a clean leave of daemons that are to end at once
 
@@ -30,7 +31,9 @@ class Ground:
 
 
 @contextlib.contextmanager
-def own_mesh(folder: Path, pipeline: Pipeline, nodes: int, asked: int | None) -> Iterator[Ground]:
+def own_mesh(
+    folder: Path, pipeline: Pipeline, nodes: int, asked: int | None, interrupts: Interrupts
+) -> Iterator[Ground]:
     """The mesh that is up in DIR, else one of `nodes` daemons. `asked`: how many the user wants, if any."""
     users.await_end(folder, lambda: note(f"the daemons of a killed `dflow run` are ending in {folder}"))
     with contextlib.ExitStack() as using:
@@ -40,7 +43,7 @@ def own_mesh(folder: Path, pipeline: Pipeline, nodes: int, asked: int | None) ->
             before = frozenset(kept.run for kept in kept_runs(folder))
             up, is_own = _start(folder, pipeline, nodes)
             if is_own:
-                with _stopping(folder, up.nodes, using):
+                with _stopping(folder, up.nodes, using, interrupts):
                     yield Ground(False, True, frozenset() if up.keeps_state else before)
                 return
         if asked not in (None, len(up.nodes)):
@@ -67,27 +70,31 @@ def _start(folder: Path, pipeline: Pipeline, nodes: int) -> tuple[MeshFile, bool
 
 
 @contextlib.contextmanager
-def _stopping(folder: Path, started: tuple[LocalNode, ...], using: contextlib.ExitStack) -> Iterator[None]:
+def _stopping(
+    folder: Path, started: tuple[LocalNode, ...], using: contextlib.ExitStack, interrupts: Interrupts
+) -> Iterator[None]:
     """Stop our own daemons after the block, once no other command has a run on them; at Ctrl-C at once."""
     try:
         yield
     except KeyboardInterrupt:  # a second one, or one before there was anything to keep
+        interrupts.ignore()
         using.close()
         _stop_at_once(folder, started)
         raise
     except BaseException:
         using.close()
-        _stop(folder, started)
+        _stop(folder, started, interrupts)
         raise
     using.close()
-    _stop(folder, started)
+    _stop(folder, started, interrupts)
 
 
-def _stop(folder: Path, started: tuple[LocalNode, ...]) -> None:
+def _stop(folder: Path, started: tuple[LocalNode, ...], interrupts: Interrupts) -> None:
     try:
         with users.alone(folder, lambda: note("another `dflow run` goes on here: Ctrl-C stops its daemons at once")):
             localmesh.stop(folder, among=started)
     except KeyboardInterrupt:
+        interrupts.ignore()
         _stop_at_once(folder, started)
 
 

@@ -92,7 +92,7 @@ def _on_own_mesh(
     """Do it where a mesh is, and say what was lost where that was interrupted for good."""
     folder = attendance.folder
     try:
-        with own_mesh(folder, pipeline, nodes, asked) as ground:
+        with own_mesh(folder, pipeline, nodes, asked, attendance.interrupts) as ground:
             code = there(ground)
     except KeyboardInterrupt:
         if attendance.stays or not attendance.run:

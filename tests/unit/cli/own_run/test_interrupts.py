@@ -104,3 +104,16 @@ def test_a_shielded_block_ends_before_an_interrupt_takes_effect() -> None:
             done.append("the block")
         done.append("what follows")
     assert done == ["the block"]
+
+
+def test_who_goes_on_pressing_is_still_told_how_it_ended() -> None:
+    """A third Ctrl-C while daemons are being ended at once would take the word of where the run can be resumed."""
+    now = [0.0]
+    with Interrupts(lambda: now[0]) as interrupts:
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+        interrupts.ignore()
+        now[0] += 2 * SAME_S
+        send(signal.SIGINT)
+        assert interrupts.count == 1
+    send(signal.SIGINT)
