@@ -84,6 +84,7 @@ AGAIN = """
 import os, signal, threading, time
 from dflowd.process.stopping import SAME_S, StopSignals
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may be deaf to it
 now = [0.0]
 signals, asked = StopSignals(lambda: now[0]), threading.Event()
 signals.serve(asked.set, 60.0, print)
