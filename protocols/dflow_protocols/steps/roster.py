@@ -25,6 +25,11 @@ def make_roster(
     )
 
 
+def names_each_once(roster: Roster) -> bool:
+    """As each does that make_roster() gave; of another, units cannot be dealt."""
+    return all(len(set(nodes)) == len(nodes) for nodes in (roster.members, roster.trainers))
+
+
 def newer(mine: Roster | None, other: Roster | None) -> Roster | None:
     """The one that counts: higher generation, then smaller id. Commutative, associative, idempotent."""
     if mine is None or other is None:

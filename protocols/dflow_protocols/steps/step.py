@@ -19,7 +19,7 @@ from ..wire.books import Page
 from ..wire.steps import Record, Roster, Seal
 from ..work import is_little
 from .patience import Patience
-from .roster import newer
+from .roster import names_each_once, newer
 
 MAX_PER_TASK = 64  # records of one task that others made: each is another execution with other bytes
 MAX_SEALS = 64  # of one step, beside those that this node is settling
@@ -324,7 +324,8 @@ class Step:
 
     def take_roster(self, roster: Roster) -> bool:
         """Merge a roster. True if it changed the step's."""
-        if roster.generation > (self.roster.generation if self.roster is not None else 0) + MAX_ROSTER_JUMP:
+        generation = self.roster.generation if self.roster is not None else 0
+        if roster.generation > generation + MAX_ROSTER_JUMP or not names_each_once(roster):
             return False
         before, self.roster = self.roster, newer(self.roster, roster)
         return self.roster != before

@@ -16,7 +16,7 @@ from dflow_protocols.run_state import status as runs
 from dflow_protocols.simulator.toy import TOY_PARTITIONS, two_steps
 from dflow_protocols.steps.admission import is_header, is_of_gradient, is_seal
 from dflow_protocols.wire.books import Holding
-from dflow_protocols.wire.steps import Record, Seal, SealPut
+from dflow_protocols.wire.steps import Record, RosterPut, Seal, SealPut
 from tests.unit.protocols.books import MIB, SPEC, finished_partition, record, shard, version
 from tests.unit.protocols.midway import Midway
 from tests.unit.protocols.written_specs import example
@@ -169,3 +169,17 @@ def test_a_manifest_that_no_plan_gives_breaks_nobody(midway: Midway, named: list
     midway.tell(SealPut(midway.run, seal, True, holdings, None))
     for later in (0.0, 1.0, 5.0):
         midway.node.handle(midway.now + later, Tick())
+
+
+@pytest.mark.parametrize("field", ["members", "trainers"])
+def test_a_roster_that_names_a_node_twice_is_not_kept(midway: Midway, field: str) -> None:
+    """Units are dealt to those it names, and there are as many shares as nodes."""
+    run = midway.node.runs[midway.run]
+    step = next(step for step in run.state.steps.values() if step.roster is not None)
+    before = step.roster
+    assert before is not None
+    twice = (*getattr(before, field), before.members[0])
+    midway.tell(RosterPut(midway.run, replace(before, generation=before.generation + 1, **{field: twice})))
+    assert step.roster == before
+    midway.tell(RosterPut(midway.run, replace(before, generation=before.generation + 1)))
+    assert step.roster.generation == before.generation + 1
