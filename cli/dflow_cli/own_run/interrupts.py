@@ -28,7 +28,6 @@ class Interrupts:
         self._said = ""
         self._due = 0  # interrupts that raise, or are to
         self._is_shielded = False
-        self._is_over = False
         self._before: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
@@ -41,7 +40,7 @@ class Interrupts:
 
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_IGN if self._is_over else handler)
+            signal.signal(number, handler)
 
     @contextlib.contextmanager
     def finishing(self, said: str) -> Iterator[None]:
@@ -66,13 +65,14 @@ class Interrupts:
     def ignore(self) -> None:
         """From now on none takes effect, also while the interpreter ends: what is left is done at once by itself, and
         who presses again is told how it ended."""
-        self._is_over = True
+        while self._before:
+            signal.signal(self._before.popitem()[0], signal.SIG_IGN)
 
     def _take(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:  # a terminal that closes tells its kernel and its shell, and both tell us
             signal.signal(number, signal.SIG_IGN)
         now = self._clock()  # once: whenever this calls something, another signal may be taken within it
-        if self._is_over or now < self._taken_at + SAME_S:
+        if now < self._taken_at + SAME_S:
             return
         self._taken_at = now
         self.count += 1
