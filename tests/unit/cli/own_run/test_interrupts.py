@@ -5,20 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 
 from dflow_cli.own_run.interrupts import SAME_S, SIGNALS, Interrupts
-
-
-@pytest.fixture(autouse=True)
-def heard() -> Iterator[None]:
-    """Shells start what runs in the background deaf to SIGINT."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def send(number: signal.Signals) -> None:
